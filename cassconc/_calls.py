@@ -1,0 +1,159 @@
+"""Calls: what is taken, checked and fixed before it waits for its turn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+
+from ._driver import (
+    BatchStatement,
+    BoundStatement,
+    PreparedStatement,
+    Statement,
+    fixed,
+)
+
+Parameters = Union[Tuple[Any, ...], Dict[Any, Any]]
+
+_LONGEST = 200  # characters of a statement that are shown
+
+
+class Call(NamedTuple):
+    """A statement or a plain callable with its arguments, and its place in the input of its `map`.
+
+    `statement` and `parameters` are what was given; `position` counts from 0 and is `None` for a
+    call of `submit`. The `repr` shows no parameter values.
+    """
+
+    statement: Any
+    parameters: Any
+    position: Optional[int] = None
+
+    def __repr__(self) -> str:
+        return f"<Call {self}>"
+
+    def __str__(self) -> str:
+        number = "" if self.position is None else f"{self.position}: "
+        return number + text_of(self.statement)
+
+
+def text_of(statement: Any) -> str:
+    """Return the text of a statement or the name of a callable, on one line and shortened."""
+    if isinstance(statement, BoundStatement):
+        statement = statement.prepared_statement
+    text: Any
+    if isinstance(statement, BatchStatement):
+        text = f"batch of {len(statement)} statements"
+    elif isinstance(statement, str):
+        text = statement
+    else:
+        text = getattr(statement, "query_string", None)
+        if not isinstance(text, str):
+            text = getattr(statement, "__qualname__", None) or type(statement).__qualname__
+    line = " ".join(text[: 2 * _LONGEST].split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def is_statement(thing: Any) -> bool:
+    """Return whether this is a statement; asked before `callable`, for a mock is always that."""
+    return isinstance(thing, (str, Statement, PreparedStatement))
+
+
+def check_runnable(name: str, thing: Any) -> bool:
+    """Return whether `thing` is a statement; raise `TypeError` where it is no callable either."""
+    if is_statement(thing):
+        return True
+    if callable(thing):
+        return False
+    raise TypeError(
+        f"{name} must be a statement (a CQL string or one of the driver's statements) "
+        f"or a callable, not {type(thing).__name__}"
+    )
+
+
+Taken = Tuple[Any, Any]  # a statement and parameters that nobody else can change
+
+
+def take(statement: Any, given: Any) -> Taken:
+    """Check a statement with the parameters that were given for it, and fix both as they are now.
+
+    Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
+    statement that has its own, and `ValueError` where a prepared statement has other markers:
+    the driver would store nulls for what is missing.
+    """
+    # type, not isinstance: a Mock(spec=PreparedStatement) has no columns to compare with
+    if issubclass(type(statement), PreparedStatement):
+        return _take_prepared(statement, given)
+    given = checked(given, statement)
+    if isinstance(statement, str):
+        return statement, _fixed_values(given)
+    if given and isinstance(statement, (BoundStatement, BatchStatement)):
+        kind = type(statement).__name__
+        raise TypeError(f"a {kind} takes no parameters, it has its own: {text_of(statement)}")
+    return fixed(statement), _fixed_values(given)
+
+
+def take_as_driver(statement: Any, given: Any) -> Taken:
+    """Fix a statement and its parameters as they are now; what they may be, the driver says."""
+    if issubclass(type(statement), PreparedStatement):
+        try:
+            return statement.bind(given), None
+        except Exception:  # it will be raised again when the call is sent
+            return statement, given
+    if isinstance(given, (tuple, list, dict)):
+        given = _fixed_values(given)
+    return (statement if isinstance(statement, str) else fixed(statement)), given
+
+
+def _take_prepared(statement: Any, given: Any) -> Taken:
+    if type(given) is not tuple:
+        given = checked(given, statement)
+    columns = statement.column_metadata or ()
+    if isinstance(given, dict):
+        matches = set(given) == {column.name for column in columns}
+    else:
+        matches = len(given) == len(columns)
+    if not matches:
+        raise _mismatch(statement, given)
+    try:
+        return statement.bind(given), None
+    except Exception:  # a value of the wrong type: it will be raised again when the call is sent
+        return statement, given
+
+
+def checked(given: Any, statement: Any) -> Parameters:
+    """Return the parameters as a tuple or a dict; raise `TypeError` for what can be neither."""
+    if given is None:
+        return ()
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, (str, bytes, bytearray, memoryview, set, frozenset)) or not (
+        hasattr(given, "__len__") and hasattr(given, "__iter__")
+    ):
+        raise TypeError(
+            "parameters must be a sequence, such as a tuple or a list, or a dict, "
+            f"not {type(given).__name__}: {text_of(statement)}"
+        )
+    return tuple(given)
+
+
+def _mismatch(statement: Any, given: Parameters) -> ValueError:
+    markers = ", ".join(column.name for column in statement.column_metadata or ()) or "none"
+    got = ", ".join(map(str, given)) if isinstance(given, dict) else len(given)
+    return ValueError(
+        f"the parameters must be those of the markers {markers}, got {got}; "
+        f"cassandra.query.UNSET_VALUE leaves a column as it is: {text_of(statement)}"
+    )
+
+
+def _fixed_values(given: Any) -> Any:
+    if not given:
+        return None
+    if isinstance(given, dict):
+        return {name: _fixed_value(value) for name, value in given.items()}
+    return tuple([_fixed_value(value) for value in given])
+
+
+def _fixed_value(value: Any) -> Any:
+    return copy.deepcopy(value) if isinstance(value, (list, dict, set, bytearray)) else value

@@ -1,0 +1,105 @@
+"""Time: what reads it, and what runs at a given one."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import threading
+import time
+from typing import Callable, List, Optional, Protocol, Tuple
+
+logger = logging.getLogger("cassconc")
+
+
+class Timer:
+    """One appointment with a clock."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action: Optional[Callable[[], None]] = action
+
+    def cancel(self) -> None:
+        """Keep the action from running, unless it runs already; from any thread."""
+        self.action = None
+
+    def run(self) -> None:
+        """Run the action once, unless it was cancelled; what it raises is logged."""
+        action, self.action = self.action, None
+        if action is None:
+            return
+        try:
+            action()
+        except BaseException:
+            logger.exception("a timed action failed")
+
+
+class Clock(Protocol):
+    """Where an executor takes its time from; tests give it a `ManualClock`."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment that never moves."""
+
+    def call_at(self, when: float, action: Callable[[], None]) -> Timer:
+        """Run `action()` once `monotonic()` has reached `when`, on a thread of the clock.
+
+        Actions are short and never the caller's code: they share that thread.
+        """
+
+    def wait(self, event: threading.Event, until: float) -> None:
+        """Wait until the event is set, or `monotonic()` has reached `until`; it may be infinite."""
+
+
+class SystemClock:
+    """The time of this machine, `time.monotonic`.
+
+    Guarantees: an action runs at its time or late, never early; in the order of
+    their times; on one daemon thread, which starts with the first action.
+    """
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        # _changed's lock guards the rest
+        self._changed = threading.Condition(threading.Lock())
+        self._timers: List[Tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._thread: Optional[threading.Thread] = None
+
+    def call_at(self, when: float, action: Callable[[], None]) -> Timer:
+        timer = Timer(action)
+        with self._changed:
+            entry = (when, next(self._order), timer)
+            heapq.heappush(self._timers, entry)
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="cassconc-clock", daemon=True)
+                thread.start()
+                self._thread = thread
+            elif self._timers[0] is entry:
+                self._changed.notify()
+        return timer
+
+    def wait(self, event: threading.Event, until: float) -> None:
+        event.wait(_timeout(until - self.monotonic()))
+
+    def _run(self) -> None:
+        while True:
+            self._next_due().run()
+
+    def _next_due(self) -> Timer:
+        with self._changed:
+            while True:
+                left = self._timers[0][0] - self.monotonic() if self._timers else math.inf
+                if left <= 0:
+                    return heapq.heappop(self._timers)[2]
+                self._changed.wait(_timeout(left))
+
+
+def _timeout(seconds: float) -> Optional[float]:
+    # what the waiting methods of threading take: None is for ever
+    return None if seconds > threading.TIMEOUT_MAX else max(seconds, 0)
+
+
+system_clock = SystemClock()

@@ -1,0 +1,135 @@
+"""The dispatcher: moves calls from the gate to the session, and their outcomes back."""
+
+from __future__ import annotations
+
+import collections
+import math
+import threading
+from typing import Any, Deque, Iterable, Optional
+
+from . import _driver
+from ._adapter import Adapter, Request
+from ._calls import Call
+from ._clock import Clock
+from ._errors import own
+from ._futures import CallFuture
+from ._gate import Gate
+from ._threads import helper_threads
+from ._watch import Watch
+
+_AT_A_STRETCH = 100  # calls that a thread sends one after the other
+_LOOK_AT_STREAMS = 32  # sends of a driver thread, between two looks at the free streams
+
+
+class Dispatcher:
+    """Sends what the gate admits, and ends it.
+
+    Guarantees: no recursion. A call that ends while its thread is in `execute_async` leaves the
+    call that is admitted in its place to the loop in `_send`, further up the same stack. After
+    `_AT_A_STRETCH` calls that loop leaves the rest to a helper thread. A driver thread sends only
+    while the driver need not wait for a free stream; otherwise it leaves that to a helper thread
+    too, and so does the clock's thread, always.
+    """
+
+    def __init__(self, session: Any, gate: Gate, clock: Clock) -> None:
+        self.gate = gate
+        self._pages = Gate(math.inf)  # later pages are not counted
+        self._session = session
+        self._is_session = _driver.is_session(session)
+        watch = Watch(session, clock, [gate, self._pages], self._ended_by_watch)
+        self._adapter = Adapter(session, watch, self._ended, self._fetch_page)
+        self._this_thread = threading.local()  # .admitted: what the loop on this thread is to send
+        self._sends = 0  # by driver threads; a guess, for it is counted without a lock
+        self._may_block = False  # found at the last look at the streams
+        # guarded by gate.lock:
+        self._left_over: Deque[CallFuture] = collections.deque()
+        self._has_helper = False
+
+    def start(self, call: CallFuture) -> None:
+        """Accept a new call, and send it if its turn has come. From any thread of the caller.
+
+        Raises `RuntimeError` when the gate is closed. An interrupt that strikes here ends the
+        call or leaves it to a helper thread, but does not lose it.
+        """
+        try:
+            if self.gate.enter(call):
+                self._send(call)
+        except BaseException:
+            if call.running():
+                self._leave([call])
+            raise
+
+    def _ended(self, call: CallFuture, result: Any, error: Optional[BaseException]) -> None:
+        admitted = self._end(call, result, error)
+        if admitted is None:
+            return
+        if self._is_session and self._must_not_send():
+            self._leave([admitted])
+        else:
+            self._send(admitted)
+
+    def _ended_by_watch(self, call: CallFuture, error: BaseException) -> None:
+        admitted = self._end(call, None, error)
+        if admitted is not None:
+            self._leave([admitted])
+
+    def _end(
+        self, call: CallFuture, result: Any, error: Optional[BaseException]
+    ) -> Optional[CallFuture]:
+        """End a call unless it has ended; returns the call that is admitted in its place."""
+        if isinstance(error, Exception):
+            described = call.call
+            if described is not None:
+                statement, given = described
+                error = own(error, Call(statement, given, call.position))
+        counts, admitted = call.owner.end(call, result, error)
+        if counts:
+            call.announce()
+        return admitted
+
+    def _must_not_send(self) -> bool:
+        self._sends += 1
+        if self._sends % _LOOK_AT_STREAMS == 1 or self._may_block:
+            self._may_block = _driver.may_block(self._session)
+        return self._may_block
+
+    def _send(self, call: CallFuture) -> None:
+        backlog = getattr(self._this_thread, "admitted", None)
+        if backlog is not None:
+            backlog.append(call)
+            return
+        self._this_thread.admitted = backlog = collections.deque([call])
+        try:
+            for _ in range(_AT_A_STRETCH):
+                self._adapter.send(backlog[0])
+                backlog.popleft()
+                if not backlog:
+                    break
+        finally:
+            self._this_thread.admitted = None
+            if backlog:
+                self._leave(backlog)
+
+    def _leave(self, admitted: Iterable[CallFuture]) -> None:
+        """Leave admitted calls to a helper thread."""
+        with self.gate.lock:
+            self._left_over.extend(admitted)
+            if self._has_helper:
+                return
+            self._has_helper = True
+        helper_threads.run(self._help)
+
+    def _help(self) -> None:
+        while True:
+            with self.gate.lock:
+                if not self._left_over:
+                    self._has_helper = False
+                    return
+                call = self._left_over.popleft()
+            self._send(call)
+
+    def _fetch_page(self, request: Request, paging_state: Any, call: Any) -> Any:
+        page = CallFuture(self._pages, request.for_page(paging_state), call)
+        self._pages.enter(page)
+        self._adapter.send(page)
+        return page.result()

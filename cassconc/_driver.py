@@ -1,0 +1,243 @@
+"""What cassconc knows of cassandra-driver: the only module that imports it.
+
+Private parts of the driver are touched here and nowhere else, each with a comment that says which
+versions have it and what happens without it. "All" means cassandra-driver 3.29.0 to 3.30.1 and
+scylla-driver 3.29.12. `private` says which parts are as expected; what hangs on a part that is
+not is done by public means, with the same results.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from cassandra import OperationTimedOut
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, ResponseFuture, ResultSet, Session
+from cassandra.concurrent import ExecutionResult
+from cassandra.connection import ConnectionShutdown
+from cassandra.query import (
+    BatchStatement,
+    BoundStatement,
+    PreparedStatement,
+    SimpleStatement,
+    Statement,
+    named_tuple_factory,
+)
+
+__all__ = [
+    "EXEC_PROFILE_DEFAULT",
+    "BatchStatement",
+    "BoundStatement",
+    "ConnectionShutdown",
+    "ExecutionResult",
+    "OperationTimedOut",
+    "PreparedStatement",
+    "ResponseFuture",
+    "ResultSet",
+    "Session",
+    "SimpleStatement",
+    "Statement",
+    "named_tuple_factory",
+    "private",
+]
+
+
+# ResponseFuture's; all. Without them, and without those of ResultSet, results are plain ResultSets.
+_RESPONSE_PARTS = (
+    "_col_names", "_col_types", "_paging_state", "_warnings", "_custom_payload", "_query_traces",
+    "_continuous_paging_session", "_get_query_trace",
+)  # fmt: skip
+
+# ResultSet's; all.
+_RESULT_PARTS = {
+    "response_future", "column_names", "column_types", "_current_rows", "_page_iter", "_list_mode",
+}  # fmt: skip
+
+
+@dataclass
+class PrivateParts:
+    """Which private parts of the driver are there, and of the shape that is expected."""
+
+    results: bool
+    give_up: bool
+    batches: bool
+    streams: bool
+
+
+def _look() -> PrivateParts:
+    class Response:
+        _col_names = _col_types = None
+
+    return PrivateParts(
+        results=all(hasattr(ResponseFuture, name) for name in _RESPONSE_PARTS)
+        and set(vars(ResultSet(Response(), []))) == _RESULT_PARTS,
+        give_up=callable(getattr(ResponseFuture, "_set_final_exception", None)),
+        batches=isinstance(vars(BatchStatement()).get("_statements_and_parameters"), list),
+        streams=hasattr(Session, "_pools"),
+    )
+
+
+private = _look()
+
+
+def is_session(session: Any) -> bool:
+    """Return whether this is the driver's own kind of session, whose private parts may be used."""
+    return issubclass(type(session), Session)  # isinstance is true of a Mock(spec=Session)
+
+
+def fixed(statement: Any) -> Any:
+    """Return a copy that does not change when `statement` is bound again, cleared or changed."""
+    taken = copy.copy(statement)
+    if isinstance(statement, BatchStatement):
+        if taken.custom_payload is not None:
+            taken.custom_payload = dict(taken.custom_payload)
+        if private.batches:
+            # all; without it, a batch that is cleared while it waits is sent without what it held
+            taken._statements_and_parameters = list(statement._statements_and_parameters)
+    return taken
+
+
+def timed_out(response: Any) -> OperationTimedOut:
+    """Return the exception with which the driver would end `response` at its time limit."""
+    attempted = getattr(response, "attempted_hosts", None)
+    host = attempted[-1] if isinstance(attempted, list) and attempted else None
+    where = str(host.endpoint) if host is not None else "no host queried before timeout"
+    reason = "Client request timeout. See Session.execute[_async](timeout)"
+    return OperationTimedOut({where: reason}, host)
+
+
+def give_up(response: Any, exception: BaseException) -> None:
+    """Keep the driver from working on for a response that nobody waits for any more."""
+    response.clear_callbacks()
+    if private.give_up and type(response) is ResponseFuture:
+        # all; without it, the driver's retry policy may send it again, unheard.
+        # Not _on_timeout: after a retry it frees a stream that another request uses.
+        response._set_final_exception(exception)
+
+
+DEFAULT_TIMEOUT = 10.0  # of a session, in seconds; only one without profiles can change its own
+
+# How many streams of each connection stay free for those who send at the same time.
+_SPARE_STREAMS = 1024
+
+
+def may_block(session: Any) -> bool:
+    """Return whether `execute_async` may have to wait for a free stream."""
+    if not private.streams:
+        return True
+    try:
+        for pool in tuple(session._pools.values()):
+            # all. _pools is {host: pool}; without it, driver threads never send
+            for connection in pool.get_connections():
+                if connection.in_flight + _SPARE_STREAMS > connection.max_request_id:
+                    return True
+    except (AttributeError, TypeError):
+        return True
+    return False
+
+
+class SlimResponse:
+    """What is kept of a response future when its last page has come."""
+
+    has_more_pages = False
+    _paging_state = None
+    _final_result = _final_exception = None
+
+    # the driver's own code, which asks its self for nothing but what is kept here
+    get_query_trace = ResponseFuture.get_query_trace
+    get_query_trace_ids = ResponseFuture.get_query_trace_ids
+    get_all_query_traces = ResponseFuture.get_all_query_traces
+    _get_query_trace = getattr(ResponseFuture, "_get_query_trace", None)
+
+    def __init__(self, host: Any, rest: _Rest) -> None:
+        self.coordinator_host = host
+        self.row_factory, self.warnings, self.custom_payload, self._query_traces = rest[:4]
+        self.is_schema_agreed = rest[4]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name!r} of a response future is not kept when its call has ended")
+
+
+_Rest = Tuple[Any, Any, Any, Any, bool, Any]
+_NOTHING: _Rest = (named_tuple_factory, None, None, None, True, None)
+_EMPTY_BATCH = BatchStatement()
+
+
+class SlimResultSet(ResultSet):  # type: ignore[misc]
+    """A `ResultSet` of one page that does not keep its response future alive.
+
+    A response future is 4 KB of locks, events and messages; this is 100 bytes.
+    """
+
+    # the instance attributes of ResultSet, see _RESULT_PARTS, but for the response future
+    __slots__ = ("column_names", "column_types", "_current_rows", "_page_iter", "_list_mode",
+                 "_host", "_rest")  # fmt: skip
+
+    def __init__(self, response: Any, rows: Any, row_factory: Any) -> None:
+        self._current_rows = () if rows is None else rows
+        self._page_iter = None
+        self._list_mode = False
+        self.column_names = response._col_names
+        self.column_types = response._col_types
+        self._host = response.coordinator_host
+        self._rest: Optional[_Rest] = None
+        query = response.query
+        if (
+            row_factory is not named_tuple_factory
+            or response._warnings is not None
+            or response._custom_payload is not None
+            or response._query_traces is not None
+            or not response.is_schema_agreed
+            or type(query) is not BoundStatement
+        ):
+            if isinstance(query, BatchStatement):
+                query = _EMPTY_BATCH  # that it was one is all that was_applied asks
+            elif rows is None:
+                query = None
+            self._rest = (
+                row_factory,
+                response._warnings,
+                response._custom_payload,
+                response._query_traces,
+                response.is_schema_agreed,
+                query,
+            )
+
+    @property
+    def response_future(self) -> Any:
+        """What is kept of the response future."""
+        return SlimResponse(self._host, self._rest or _NOTHING)
+
+    @property
+    def was_applied(self) -> Any:
+        """Whether a conditional statement was applied; see the driver's `ResultSet`."""
+        return ResultSet.was_applied.fget(_Applied(self))
+
+
+class _Applied:
+    # what the driver's was_applied asks its self for
+    def __init__(self, result: SlimResultSet) -> None:
+        self.column_names = result.column_names
+        self.current_rows = result.current_rows
+        self.response_future = result.response_future
+        self.response_future.query = (result._rest or _NOTHING)[5]
+
+
+def is_slim(response: Any, rows: Any) -> bool:
+    """Return whether a `SlimResultSet` can stand for this result."""
+    return (
+        private.results
+        and (rows is None or type(rows) is list)
+        and response._paging_state is None
+        and response._continuous_paging_session is None
+    )
+
+
+def is_paged(response: Any) -> bool:
+    """Return whether later pages are fetched by requests of their own.
+
+    DSE's continuous paging (all; never seen without the attribute) streams them instead.
+    """
+    streams = getattr(response, "_continuous_paging_session", None) is not None
+    return response.has_more_pages is True and not streams

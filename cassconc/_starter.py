@@ -1,0 +1,91 @@
+"""The starter: makes a call of what the caller gave, and starts it."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import Any, Callable, NamedTuple, Optional
+
+from ._adapter import Options, Request
+from ._calls import Taken, check_runnable, checked, is_statement, take
+from ._consumer import Start
+from ._dispatcher import Dispatcher
+from ._futures import CallFuture
+from ._gate import Gate
+from ._window import AnyFuture, Window
+from ._workers import Workers
+
+
+class Starter(NamedTuple):
+    """Starts calls with the options of one view on an executor. Thread-safe."""
+
+    gate: Gate
+    dispatcher: Dispatcher
+    workers: Workers
+    options: Options
+
+    def start(
+        self,
+        statement: Any,
+        given: Any,
+        taken: Taken,
+        window: Optional[Window] = None,
+        position: Optional[int] = None,
+    ) -> CallFuture:
+        """Start a call of a statement with the parameters that were given and `taken`."""
+        request = Request(*taken, copy_context(), self.options)
+        call = CallFuture(self.gate, request, (statement, given), window, position)
+        self.dispatcher.start(call)
+        return call
+
+    def of(self, fn: Any) -> Start:
+        """Return what starts calls of a statement or callable, with the items as parameters.
+
+        Raises `TypeError` when `fn` is neither.
+        """
+        if not check_runnable("fn", fn):
+            return self._of_callable(fn)
+
+        def start(item: Any, position: int, window: Window) -> AnyFuture:
+            taken = _take_item(fn, item, position)
+            return self.start(fn, item, taken, window, position)
+
+        return start
+
+    def of_pairs(self) -> Start:
+        """Return what starts calls of items that are pairs of a statement and its parameters."""
+
+        def start(item: Any, position: int, window: Window) -> AnyFuture:
+            try:
+                statement, given = item
+            except (TypeError, ValueError):
+                statement = None
+            if isinstance(item, str) or not is_statement(statement):
+                raise TypeError(
+                    f"item {position} of the input must be a pair of a statement and its "
+                    f"parameters, not {type(item).__name__}"
+                )
+            taken = _take_item(statement, given, position)
+            return self.start(statement, given, taken, window, position)
+
+        return start
+
+    def _of_callable(self, fn: Callable[..., Any]) -> Start:
+        def start(item: Any, position: int, window: Window) -> AnyFuture:
+            arguments = checked(item, fn)
+            if isinstance(arguments, dict):
+                future = self.workers.submit(fn, **arguments)
+            else:
+                future = self.workers.submit(fn, *arguments)
+            # a CallFuture has them, too
+            future.call, future.position = (fn, item), position  # type: ignore[attr-defined]
+            future.add_done_callback(window.ended)
+            return future
+
+        return start
+
+
+def _take_item(statement: Any, given: Any, position: int) -> Taken:
+    try:
+        return take(statement, given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"item {position} of the input: {error}") from None

@@ -1,0 +1,88 @@
+"""The watch: ends the calls that the driver would leave pending."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any, Callable, Optional, Sequence
+
+from ._clock import Clock, Timer
+from ._driver import ConnectionShutdown, give_up, timed_out
+from ._futures import CallFuture
+from ._gate import Gate
+
+_POLL = 0.25  # seconds
+
+
+class Watch:
+    """Keeps the time limits of the calls in flight, and sees when their session is shut down.
+
+    A timer for each request, as the driver has it, costs more than all else that is done for a
+    request. But few calls are in flight at any moment, so looking at all of them now and then is
+    cheap: when the next one's time is up, or `_POLL` seconds after the last look. The watch rests
+    while nothing is in flight.
+
+    Guarantees: a call ends at its time limit or some milliseconds later, and within `_POLL`
+    seconds after the session's shutdown, at which the driver forgets what is in flight.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        clock: Clock,
+        gates: Sequence[Gate],
+        ended: Callable[[CallFuture, BaseException], None],
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._gates = gates
+        self._ended = ended
+        self._lock = threading.Lock()
+        # written under _lock, read without it:
+        self._next_look = math.inf  # infinite: the watch rests
+        # guarded by _lock:
+        self._timer: Optional[Timer] = None
+
+    def sent(self, call: CallFuture, limit: float) -> None:
+        """Watch over a call that is about to be sent; `limit` in seconds."""
+        now = self._clock.monotonic()
+        call.deadline = now + limit
+        if call.deadline < self._next_look or self._next_look == math.inf:
+            self._look_at(min(call.deadline, now + _POLL))
+
+    def _look_at(self, when: float) -> None:
+        with self._lock:
+            if when < self._next_look:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._next_look = when
+                self._timer = self._clock.call_at(when, self._look)
+
+    def _look(self) -> None:
+        # Who sends from here on finds that the watch rests, and wakes it. Who has read the time
+        # of this look instead was in flight before, and is seen by it.
+        with self._lock:
+            self._next_look = math.inf
+            self._timer = None
+        calls = [call for gate in self._gates for call in gate.in_flight()]
+        if not calls:
+            return
+        is_shutdown = getattr(self._session, "is_shutdown", False) is True
+        now = self._clock.monotonic()
+        next_look = now + _POLL
+        for call in calls:
+            if is_shutdown or call.deadline <= now:
+                self._end(call, is_shutdown)
+            else:
+                next_look = min(next_look, call.deadline)
+        self._look_at(next_look)
+
+    def _end(self, call: CallFuture, is_shutdown: bool) -> None:
+        response = call.response
+        if is_shutdown:
+            error = ConnectionShutdown("the session was shut down while the call was in flight")
+        else:
+            error = timed_out(response)
+        self._ended(call, error)
+        if response is not None:
+            give_up(response, error)

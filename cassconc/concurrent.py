@@ -1,0 +1,171 @@
+"""Drop-in replacements for `cassandra.concurrent`: the same names, arguments and results.
+
+Moving over is one changed import:
+
+    from cassconc.concurrent import execute_concurrent_with_args
+
+What is different, and on purpose: nothing is sent after the first failure, errors of the input
+are raised, memory is bounded, no code of the caller runs on the driver's event loop thread, and a
+generator takes its input as it is consumed, `max(10 * concurrency, 1000)` calls ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Future
+from contextvars import copy_context
+from itertools import cycle
+from typing import Any, Iterable, List
+
+from ._calls import take_as_driver
+from ._consumer import Consumer, Ordered, Unordered, iterate
+from ._driver import EXEC_PROFILE_DEFAULT, ExecutionResult
+from ._executor import CassandraExecutor
+from ._futures import CallFuture
+from ._threads import helper_threads
+from ._window import Window
+
+__all__ = [
+    "ExecutionResult",
+    "execute_concurrent",
+    "execute_concurrent_async",
+    "execute_concurrent_with_args",
+]
+
+
+class _Executor(CassandraExecutor):
+    """The executor of one call of these functions, which accepts the whole of its input."""
+
+    _closes_at_exit = False
+
+    def consumer(
+        self, pairs: Iterable[Any], raise_on_first_error: bool, profile: Any, ordered: bool
+    ) -> Consumer:
+        view = self.with_options(execution_profile=profile)
+
+        def start(item: Any, position: int, window: Window) -> CallFuture:
+            statement, given = item
+            taken = take_as_driver(statement, given)
+            return view._starter.start(statement, given, taken, window, position)
+
+        kind = Ordered if ordered else Unordered
+        size = max(10 * self._gate.concurrency, 1000)
+        window = Window(self._gate, "execute_concurrent", not raise_on_first_error)
+        return kind(window, self._clock, iter(pairs), start, size, math.inf)
+
+    def gather(self, consumer: Consumer) -> List[ExecutionResult]:
+        """Return the results by position, so that one slow call does not hold up the input."""
+        results: List[Any] = []
+        try:
+            consumer.fill()
+            while consumer.advance():
+                call, result, succeeded = consumer.pop()
+                missing = call.position + 1 - len(results)
+                if missing > 0:
+                    results.extend([None] * missing)
+                results[call.position] = ExecutionResult(succeeded, result)
+                del call, result
+        finally:
+            consumer.close()
+        return results
+
+
+def execute_concurrent(
+    session: Any,
+    statements_and_parameters: Any,
+    concurrency: int = 100,
+    raise_on_first_error: bool = True,
+    results_generator: bool = False,
+    execution_profile: Any = EXEC_PROFILE_DEFAULT,
+) -> Any:
+    """Execute (statement, parameters) pairs, like `cassandra.concurrent.execute_concurrent`.
+
+    Args:
+        session: The driver's session.
+        statements_and_parameters: An iterable of pairs of a statement and its parameters, a
+            sequence, a dict or `None`. It is iterated on the threads of the caller alone.
+        concurrency: How many statements are in flight at once, at most.
+        raise_on_first_error: Raise the first failure, and send nothing that comes later; otherwise
+            a failure is the `result_or_exc` of its `ExecutionResult`.
+        results_generator: Return a generator. It takes and sends `max(10 * concurrency, 1000)`
+            calls at once and the rest as it is consumed (the driver's starts `concurrency`).
+        execution_profile: The execution profile, or its name. It sets the time limit, too.
+
+    Returns:
+        `ExecutionResult(success, result_or_exc)` for each pair, in the order of the input: a
+        list, or a generator of them.
+
+    Raises:
+        ValueError: `concurrency` is not positive, or there is no such execution profile.
+        TypeError: The input is not iterable.
+        Exception: What the input raised, after the results of what came before it.
+    """
+    executor = _Executor(session, concurrency)
+    if not statements_and_parameters:
+        return []
+    consumer = executor.consumer(
+        statements_and_parameters, raise_on_first_error, execution_profile, results_generator
+    )
+    if not results_generator:
+        return executor.gather(consumer)
+    consumer.fill()
+    return iterate(consumer, _execution_result)
+
+
+def _execution_result(call: Any, result: Any, succeeded: bool) -> ExecutionResult:
+    return ExecutionResult(succeeded, result)
+
+
+def execute_concurrent_with_args(
+    session: Any, statement: Any, parameters: Iterable[Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Execute one statement with each of the parameters; see `execute_concurrent`.
+
+    Args:
+        session: The driver's session.
+        statement: The statement.
+        parameters: An iterable of sequences or dicts of parameters.
+        args, kwargs: Further arguments of `execute_concurrent`.
+    """
+    return execute_concurrent(session, zip(cycle((statement,)), parameters), *args, **kwargs)
+
+
+def execute_concurrent_async(
+    session: Any,
+    statements_and_parameters: Any,
+    concurrency: int = 100,
+    raise_on_first_error: bool = False,
+    execution_profile: Any = EXEC_PROFILE_DEFAULT,
+) -> Future[List[ExecutionResult]]:
+    """Execute (statement, parameters) pairs in the background; see `execute_concurrent`.
+
+    Returns at once. The input is iterated on a helper thread, in a copy of the current context.
+
+    Returns:
+        A future of the list of `ExecutionResult`. Cancelling it stops the input, and nothing
+        more is sent.
+    """
+    executor = _Executor(session, concurrency)
+    consumer = executor.consumer(
+        statements_and_parameters, raise_on_first_error, execution_profile, False
+    )
+    future: Future[List[ExecutionResult]] = Future()
+    future.add_done_callback(lambda _: consumer.stop())
+
+    def run() -> None:
+        results, error = None, None
+        try:
+            results = executor.gather(consumer)
+        except BaseException as raised:
+            error = raised
+        if future.set_running_or_notify_cancel():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(results or [])
+        executor._gate.release()
+
+    context = copy_context()
+    executor._gate.hold()
+    helper_threads.run(lambda: context.run(run))
+    return future
