@@ -17,6 +17,9 @@ import logging
 
 from ._calls import Call
 from ._executor import CassandraExecutor
+from ._report import FailureReport, TooManyErrors
+from ._retry import Retry, RetryEvent
+from ._stats import Stats
 from ._typing import ResultSet
 from .concurrent import (
     ExecutionResult,
@@ -29,7 +32,12 @@ __all__ = [
     "Call",
     "CassandraExecutor",
     "ExecutionResult",
+    "FailureReport",
     "ResultSet",
+    "Retry",
+    "RetryEvent",
+    "Stats",
+    "TooManyErrors",
     "execute_concurrent",
     "execute_concurrent_async",
     "execute_concurrent_with_args",

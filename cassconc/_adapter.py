@@ -6,6 +6,7 @@ import math
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from . import _driver
+from ._clock import Clock
 from ._driver import (
     EXEC_PROFILE_DEFAULT,
     ResponseFuture,
@@ -14,11 +15,17 @@ from ._driver import (
     named_tuple_factory,
 )
 from ._futures import CallFuture
+from ._isolation import Isolation
 from ._results import PagedResultSet
+from ._retry import Budget, Retry, Tries
 from ._rows import is_remembered, named_rows
+from ._timestamps import Timestamps
 from ._watch import Watch
 
-Ended = Callable[[CallFuture, Any, Optional[BaseException]], None]
+# (call, attempt, result, error): what an attempt to run a call has led to
+Ended = Callable[[CallFuture, int, Any, Optional[BaseException]], None]
+
+# (request, paging_state, call): sends a request for a later page and returns its result
 FetchPage = Callable[["Request", Any, Any], Any]
 
 
@@ -32,17 +39,22 @@ class Options:
         self._session = session
         self.given = given
         self.arguments = dict(given)
+        self.retry: Optional[Retry] = self.arguments.pop("retry", None)
+        self.budget = Budget(self.retry.budget) if self.retry is not None else None
         if _driver.is_session(session):
             # the driver would start a timer for each request; see Watch
             self.arguments["timeout"] = None
         profile = given.get("execution_profile", EXEC_PROFILE_DEFAULT)
         if not hasattr(profile, "request_timeout") and hasattr(session, "get_execution_profile"):
             profile = session.get_execution_profile(profile)
-        self._profile = profile
+        self.profile = profile
 
     def merged(self, **given: Any) -> Options:
         """Return these options with some others in their place."""
-        return Options(self._session, {**self.given, **given})
+        options = Options(self._session, {**self.given, **given})
+        if "retry" not in given:
+            options.budget = self.budget
+        return options
 
     def limit(self) -> float:
         """Return the time limit that the driver would set, in seconds; infinite for none."""
@@ -52,7 +64,7 @@ class Options:
             limit = getattr(self._session, "default_timeout", _driver.DEFAULT_TIMEOUT)
             if limit == _driver.DEFAULT_TIMEOUT:
                 # only a session without profiles can have another one
-                limit = getattr(self._profile, "request_timeout", None)
+                limit = getattr(self.profile, "request_timeout", None)
         return limit if isinstance(limit, (int, float)) else math.inf
 
 
@@ -79,11 +91,22 @@ class Adapter:
     driver runs. `send` may be called from any thread, and waits where the driver does.
     """
 
-    def __init__(self, session: Any, watch: Watch, ended: Ended, fetch_page: FetchPage) -> None:
+    def __init__(
+        self,
+        session: Any,
+        clock: Clock,
+        watch: Watch,
+        isolation: Isolation,
+        ended: Ended,
+        fetch_page: FetchPage,
+    ) -> None:
         self._session = session
+        self._clock = clock
         self._watch = watch
+        self._isolation = isolation
         self._ended = ended
         self._fetch_page = fetch_page
+        self._timestamps = Timestamps(session)
 
     def send(self, call: CallFuture) -> None:
         """Send an admitted call.
@@ -94,39 +117,58 @@ class Adapter:
         if request is None or call.response is not None:
             return  # it ended before it could be sent, or an interrupt struck after it was
         statement, parameters, context, options = request
+        attempt = call.attempt
+        arguments = options.arguments
         try:
+            if self._isolation.suspects:
+                arguments = self._isolation.arguments(arguments, options.profile)
+            execute = self._session.execute_async
+            if options.retry is not None:
+                execute = self._timestamps.keep(
+                    execute, self._tries(call, options.retry, options.budget)
+                )
             self._watch.sent(call, options.limit())
-            response = context.run(
-                self._session.execute_async, statement, parameters, **options.arguments
-            )
+            response = context.run(execute, statement, parameters, **arguments)
             call.response = response
-            if call.request is None:  # it ended in the meantime
+            if call.request is None or call.attempt != attempt:  # it ended in the meantime
                 call.response = None
                 _driver.give_up(response, TimeoutError())
                 return
             if type(response) is ResponseFuture and response.row_factory is named_tuple_factory:
                 response.row_factory = named_rows
+            args = (call, attempt)
             response.add_callbacks(
-                self._succeeded, self._failed, callback_args=(call,), errback_args=(call,)
+                self._succeeded, self._failed, callback_args=args, errback_args=args
             )
         except BaseException as error:
-            self._ended(call, None, error)
+            self._ended(call, attempt, None, error)
             if not isinstance(error, Exception):
                 raise
 
-    def _succeeded(self, rows: Any, call: CallFuture) -> None:
+    def _tries(self, call: CallFuture, retry: Retry, budget: Optional[Budget]) -> Tries:
+        if call.tries is None:
+            budget = budget or Budget(retry.budget)
+            call.tries = Tries(retry, budget, self._clock.monotonic())
+        tries: Tries = call.tries
+        return tries
+
+    def _succeeded(self, rows: Any, call: CallFuture, attempt: int) -> None:
         response, request = call.response, call.request
-        if response is None or request is None:  # another outcome came first
-            return
+        if response is None or request is None or call.attempt != attempt:
+            return  # another outcome came first
         try:
+            if self._isolation.suspects:
+                self._isolation.answered(response.coordinator_host)
+            if request.options.budget is not None:
+                request.options.budget.succeeded(attempt > 1)
             result = self._result(response, rows, request, call.call)
         except Exception as error:
-            self._ended(call, None, error)
+            self._ended(call, attempt, None, error)
         else:
-            self._ended(call, result, None)
+            self._ended(call, attempt, result, None)
 
-    def _failed(self, error: BaseException, call: CallFuture) -> None:
-        self._ended(call, None, error)
+    def _failed(self, error: BaseException, call: CallFuture, attempt: int) -> None:
+        self._ended(call, attempt, None, error)
 
     def _result(self, response: Any, rows: Any, request: Request, call: Any) -> Any:
         if type(response) is not ResponseFuture:

@@ -14,6 +14,7 @@ from typing import Any, Callable, Deque, Generator, Iterator, Optional, Set, Tup
 
 from ._clock import Clock
 from ._futures import CallFuture
+from ._report import TooManyErrors
 from ._window import AnyFuture, Window
 
 # Accepts one item of the input: (item, position, window) -> its future, which tells the window
@@ -37,6 +38,7 @@ class Consumer:
         start: Start,
         size: float,
         deadline: float,
+        sweep: Callable[[], None],
     ) -> None:
         self._window = window
         self._clock = clock
@@ -45,14 +47,13 @@ class Consumer:
         self._size = size  # how many calls are taken ahead, at most
         self._low = 0 if size == math.inf else size // 2  # at how many more are taken
         self._deadline = deadline
+        self._sweep = sweep  # ends what is not wanted any more
         self._taken = 0
         self._more = True  # the input has not ended
         self._error: Optional[Exception] = None  # with which it has
 
     # The calls that were taken and not handed out; a subclass orders them.
-
-    def _count(self) -> int:
-        raise NotImplementedError
+    _calls: Union[Deque[AnyFuture], Set[AnyFuture]]
 
     def _add(self, call: AnyFuture) -> None:
         raise NotImplementedError
@@ -61,6 +62,9 @@ class Consumer:
         raise NotImplementedError
 
     def _awaited(self) -> object:
+        raise NotImplementedError
+
+    def _is_past_end(self) -> bool:
         raise NotImplementedError
 
     def _pop(self) -> AnyFuture:
@@ -72,7 +76,7 @@ class Consumer:
         After `patience` seconds less will do, if a result is there that could be handed out.
         """
         until = self._clock.monotonic() + patience
-        while self._more and self._count() < room:
+        while self._more and len(self._calls) < room:
             if self._window.last != math.inf:
                 self._more = False
                 return
@@ -106,17 +110,31 @@ class Consumer:
     def advance(self) -> bool:
         """Wait for the next result; returns False at the end of the input.
 
-        Raises what the input raised, or `TimeoutError`.
+        Raises what the input raised, `TimeoutError`, or `TooManyErrors`.
         """
         # the call that is asked for counts as handed out
-        if self._more and self._count() - 1 <= self._low:
+        if self._more and len(self._calls) - 1 <= self._low:
             self._take(self._size + 1, _A_WHILE)
-        if not self._count():
+        if self._window.max_errors is not None and self._window.last != math.inf:
+            if not len(self._calls) or self._is_past_end():
+                raise self._too_many_errors()
+        if not len(self._calls):
             self._raise_error()
             return False
         if not self._is_ready():
-            self._wait()
+            self._wait(self._awaited(), self._is_ready)
         return True
+
+    def _too_many_errors(self) -> TooManyErrors:
+        self._sweep()
+        never_sent = 0
+        for call in tuple(self._calls):
+            if not isinstance(call, CallFuture):
+                call.cancel()
+            self._wait(call, call.done)
+            never_sent += call.cancelled()
+        self._window.all_looked_at()
+        return TooManyErrors(self._taken, never_sent, self._window.report)
 
     def _raise_error(self) -> None:
         """Raise what the input, or a malformed item in it, has raised."""
@@ -124,14 +142,14 @@ class Consumer:
         if error is not None:
             raise error
 
-    def _wait(self) -> None:
+    def _wait(self, awaited: object, is_ready: Callable[[], bool]) -> None:
         window = self._window
-        window.awaited = self._awaited()
+        window.awaited = awaited
         try:
             while True:
                 # in this order: what ends after the look at it sets the event again
                 window.changed.clear()
-                if self._is_ready():
+                if is_ready():
                     return
                 if window.last < 0:
                     raise CancelledError()
@@ -159,14 +177,15 @@ class Consumer:
             del call  # no cycle through the exception's traceback
 
     def stop(self) -> None:
-        """End the map from another thread: nothing more is sent, and who waits, ends."""
+        """End the map, from any thread: nothing more is sent, and who waits, ends."""
         self._window.close()
+        self._sweep()
 
     def close(self) -> None:
         """Take nothing more, and send nothing more."""
         self._more = False
         self._items = iter(())
-        self._window.close()
+        self.stop()
 
 
 class Ordered(Consumer):
@@ -176,9 +195,6 @@ class Ordered(Consumer):
         super().__init__(*args)
         self._calls: Deque[AnyFuture] = collections.deque()
 
-    def _count(self) -> int:
-        return len(self._calls)
-
     def _add(self, call: AnyFuture) -> None:
         self._calls.append(call)
 
@@ -187,6 +203,10 @@ class Ordered(Consumer):
 
     def _awaited(self) -> object:
         return self._calls[0]
+
+    def _is_past_end(self) -> bool:
+        position: int = self._calls[0].position  # type: ignore[union-attr,assignment]
+        return position > self._window.last
 
     def _pop(self) -> AnyFuture:
         return self._calls.popleft()
@@ -206,9 +226,6 @@ class Unordered(Consumer):
         # weak: when nobody iterates any more, nothing is kept
         self._window.ended_calls = weakref.ref(self._ended)
 
-    def _count(self) -> int:
-        return len(self._calls)
-
     def _add(self, call: AnyFuture) -> None:
         self._calls.add(call)
 
@@ -217,6 +234,9 @@ class Unordered(Consumer):
 
     def _awaited(self) -> object:
         return True
+
+    def _is_past_end(self) -> bool:
+        return not self._ended
 
     def _pop(self) -> AnyFuture:
         call = self._ended.popleft()

@@ -11,9 +11,12 @@ from . import _driver
 from ._adapter import Adapter, Request
 from ._calls import Call
 from ._clock import Clock
+from ._driver import OperationTimedOut
 from ._errors import own
 from ._futures import CallFuture
 from ._gate import Gate
+from ._isolation import Isolation
+from ._retrier import Retrier
 from ._threads import helper_threads
 from ._watch import Watch
 
@@ -31,13 +34,17 @@ class Dispatcher:
     too, and so does the clock's thread, always.
     """
 
-    def __init__(self, session: Any, gate: Gate, clock: Clock) -> None:
+    def __init__(self, session: Any, gate: Gate, clock: Clock, host_isolation: bool) -> None:
         self.gate = gate
         self._pages = Gate(math.inf)  # later pages are not counted
         self._session = session
         self._is_session = _driver.is_session(session)
+        self._isolation = Isolation(session, clock, host_isolation)
         watch = Watch(session, clock, [gate, self._pages], self._ended_by_watch)
-        self._adapter = Adapter(session, watch, self._ended, self._fetch_page)
+        self._adapter = Adapter(
+            session, clock, watch, self._isolation, self._ended, self._fetch_page
+        )
+        self._retrier = Retrier(session, clock, self._leave_one, self._end_aside)
         self._this_thread = threading.local()  # .admitted: what the loop on this thread is to send
         self._sends = 0  # by driver threads; a guess, for it is counted without a lock
         self._may_block = False  # found at the last look at the streams
@@ -59,8 +66,15 @@ class Dispatcher:
                 self._leave([call])
             raise
 
-    def _ended(self, call: CallFuture, result: Any, error: Optional[BaseException]) -> None:
-        admitted = self._end(call, result, error)
+    def sweep(self) -> None:
+        """End what waits, for its first attempt or another, and is not wanted any more."""
+        for call in self.gate.sweep():
+            self._end_aside(call)
+
+    def _ended(
+        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
+    ) -> None:
+        admitted = self._end(call, attempt, result, error)
         if admitted is None:
             return
         if self._is_session and self._must_not_send():
@@ -68,21 +82,38 @@ class Dispatcher:
         else:
             self._send(admitted)
 
-    def _ended_by_watch(self, call: CallFuture, error: BaseException) -> None:
-        admitted = self._end(call, None, error)
+    def _ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> None:
+        if isinstance(error, OperationTimedOut):
+            self._isolation.timed_out(error.last_host)
+        admitted = self._end(call, attempt, None, error)
+        if admitted is not None:
+            self._leave([admitted])
+
+    def _end_aside(self, call: CallFuture) -> None:
+        admitted = self._settle(call, call.attempt, None, call._exception)
         if admitted is not None:
             self._leave([admitted])
 
     def _end(
-        self, call: CallFuture, result: Any, error: Optional[BaseException]
+        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
     ) -> Optional[CallFuture]:
-        """End a call unless it has ended; returns the call that is admitted in its place."""
-        if isinstance(error, Exception):
-            described = call.call
-            if described is not None:
-                statement, given = described
-                error = own(error, Call(statement, given, call.position))
-        counts, admitted = call.owner.end(call, result, error)
+        """End a call, unless it has ended or is tried again; returns who is admitted instead."""
+        described, window = call.call, call.window
+        if isinstance(error, Exception) and described is not None:
+            statement, given = described
+            error = own(error, Call(statement, given, call.position))
+            taken = self._retrier.take(call, attempt, error)
+            if taken is not None:
+                return taken[1]
+        admitted = self._settle(call, attempt, result, error)
+        if error is not None and window is not None and window.last != math.inf:
+            self.sweep()
+        return admitted
+
+    def _settle(
+        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
+    ) -> Optional[CallFuture]:
+        counts, admitted = call.owner.end(call, attempt, result, error)
         if counts:
             call.announce()
         return admitted
@@ -118,6 +149,9 @@ class Dispatcher:
                 return
             self._has_helper = True
         helper_threads.run(self._help)
+
+    def _leave_one(self, admitted: CallFuture) -> None:
+        self._leave([admitted])
 
     def _help(self) -> None:
         while True:

@@ -12,10 +12,17 @@ import copy
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-from cassandra import OperationTimedOut
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, ResponseFuture, ResultSet, Session
+from cassandra import OperationTimedOut, Timeout, Unavailable, cluster
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    NoHostAvailable,
+    ResponseFuture,
+    ResultSet,
+    Session,
+)
 from cassandra.concurrent import ExecutionResult
-from cassandra.connection import ConnectionShutdown
+from cassandra.connection import ConnectionException, ConnectionShutdown
+from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
 from cassandra.query import (
     BatchStatement,
     BoundStatement,
@@ -41,6 +48,17 @@ __all__ = [
     "named_tuple_factory",
     "private",
 ]
+
+# Failures that may be over when the statement is sent again.
+TRANSIENT = (
+    OperationTimedOut,
+    Timeout,  # of reads and writes
+    Unavailable,
+    OverloadedErrorMessage,
+    IsBootstrappingErrorMessage,
+    NoHostAvailable,
+    ConnectionException,
+)
 
 
 # ResponseFuture's; all. Without them, and without those of ResultSet, results are plain ResultSets.
@@ -100,11 +118,40 @@ def fixed(statement: Any) -> Any:
 
 def timed_out(response: Any) -> OperationTimedOut:
     """Return the exception with which the driver would end `response` at its time limit."""
-    attempted = getattr(response, "attempted_hosts", None)
-    host = attempted[-1] if isinstance(attempted, list) and attempted else None
+    host = last_host(response)
     where = str(host.endpoint) if host is not None else "no host queried before timeout"
     reason = "Client request timeout. See Session.execute[_async](timeout)"
     return OperationTimedOut({where: reason}, host)
+
+
+def keep_timestamp(response: Any, tries: Any) -> None:
+    """Give a request the timestamp of the first attempt, or keep its own if it is the first.
+
+    `message.timestamp`: all. Without it, writes that have no timestamp of their own are not tried
+    again: the driver would draw a new one, and overwrite what was written in between.
+    """
+    message = getattr(response, "message", None)
+    if not tries.was_sent:
+        tries.was_sent = True
+        tries.timestamp = getattr(message, "timestamp", None)
+    elif message is not None and tries.timestamp is not None:
+        message.timestamp = tries.timestamp
+
+
+# all. Without it, hosts are not isolated.
+_LEGACY = getattr(getattr(cluster, "_ConfigMode", None), "LEGACY", None)
+
+
+def has_profiles(session: Any) -> bool:
+    """Return whether requests of this session may have an execution profile of their own."""
+    mode = getattr(getattr(session, "cluster", None), "_config_mode", _LEGACY)
+    return isinstance(mode, int) and mode != _LEGACY
+
+
+def last_host(response: Any) -> Any:
+    """Return the host that a request was last sent to, or `None`."""
+    attempted = getattr(response, "attempted_hosts", None)
+    return attempted[-1] if isinstance(attempted, list) and attempted else None
 
 
 def give_up(response: Any, exception: BaseException) -> None:

@@ -20,8 +20,13 @@ def own(error: Error, call: Call) -> Error:
         original, error = error, _copy(error)
         error.__cause__ = original
         vars(error).update(call=call, __notes__=[])
-    vars(error).setdefault("__notes__", []).append(f"call {call}")
+    add_note(error, f"call {call}")
     return error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, as `BaseException.add_note` does, which Python 3.10 has not."""
+    vars(error).setdefault("__notes__", []).append(note)
 
 
 def _copy(error: Error) -> Error:

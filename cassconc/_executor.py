@@ -12,7 +12,9 @@ from ._clock import Clock, system_clock
 from ._dispatcher import Dispatcher
 from ._gate import SHUT_DOWN, Gate
 from ._maps import Maps
+from ._retry import Retry
 from ._starter import Starter
+from ._stats import Stats
 from ._typing import RequestOptions, ResultSet, Statement
 from ._workers import Workers
 
@@ -42,6 +44,9 @@ class CassandraExecutor(Maps):
         concurrency: How many statements may be in flight at once, over all threads and maps.
         max_workers: How many threads may run callables; the default is `ThreadPoolExecutor`'s.
         thread_name_prefix, initializer, initargs: As in `ThreadPoolExecutor`.
+        retry: Which failures are tried again; the default, `None`, is none.
+        host_isolation: Whether hosts whose requests run into their time limits are asked last
+            until they answer. Sessions without execution profiles do without.
         clock: Where time is taken from; for tests, see `cassconc.testing.ManualClock`.
 
     Raises:
@@ -60,6 +65,8 @@ class CassandraExecutor(Maps):
         thread_name_prefix: str = "",
         initializer: Optional[Callable[..., object]] = None,
         initargs: Tuple[Any, ...] = (),
+        retry: Optional[Retry] = None,
+        host_isolation: bool = True,
         clock: Clock = system_clock,
     ) -> None:
         if not callable(getattr(session, "execute_async", None)):
@@ -74,8 +81,9 @@ class CassandraExecutor(Maps):
         self._gate = Gate(_checks.positive_int("concurrency", concurrency))
         self._clock = clock
         self._workers = Workers(max_workers, thread_name_prefix, initializer, initargs)
-        dispatcher = Dispatcher(session, self._gate, clock)
-        self._starter = Starter(self._gate, dispatcher, self._workers, Options(session, {}))
+        dispatcher = Dispatcher(session, self._gate, clock, host_isolation)
+        options = Options(session, {"retry": _checks.instance_or_none("retry", Retry, retry)})
+        self._starter = Starter(self._gate, dispatcher, self._workers, options)
         self._viewed: Optional[CassandraExecutor] = None  # the executor that a view is one of
         _process.register(self._gate, self._closes_at_exit)
 
@@ -115,7 +123,8 @@ class CassandraExecutor(Maps):
 
         Args:
             options: Those of the driver's `Session.execute_async`: `trace`, `custom_payload`,
-                `timeout` in seconds, `execution_profile`, `paging_state`, `host`, `execute_as`.
+                `timeout` in seconds, `execution_profile`, `paging_state`, `host`, `execute_as`;
+                and `retry`, a `Retry` or `None`.
                 Left out means as in this view; `timeout=None` means no limit.
 
         Returns:
@@ -130,6 +139,7 @@ class CassandraExecutor(Maps):
         if unknown:
             known = ", ".join(RequestOptions.__annotations__)
             raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {known}")
+        _checks.instance_or_none("retry", Retry, options.get("retry"))
         if "timeout" in options:
             _checks.seconds_or_none("timeout", options["timeout"])
         view = object.__new__(type(self))
@@ -148,14 +158,19 @@ class CassandraExecutor(Maps):
         """
         if self._viewed is not None:
             return
-        waiting = self._gate.close(SHUT_DOWN)
+        waiting = self._gate.close(SHUT_DOWN, cancel_futures)
         if cancel_futures:
             for call in waiting:
                 call.cancel()
+            self._starter.dispatcher.sweep()
         self._workers.shutdown(False, cancel_futures)
         if wait:
             self._gate.wait()
             self._workers.shutdown(True, False)
+
+    def stats(self) -> Stats:
+        """Return what became of the statements that were submitted so far, as one snapshot."""
+        return self._gate.stats()
 
     def __exit__(
         self,

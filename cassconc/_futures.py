@@ -24,8 +24,14 @@ class Owner(Protocol):
     lock: threading.Lock
 
     def end(
-        self, call: CallFuture, result: Any, exception: Optional[BaseException]
+        self, call: CallFuture, attempt: int, result: Any, exception: Optional[BaseException]
     ) -> Tuple[bool, Optional[CallFuture]]: ...
+
+    def put_aside(
+        self, call: CallFuture, attempt: int, exception: BaseException
+    ) -> Tuple[bool, Optional[CallFuture]]: ...
+
+    def try_again(self, call: CallFuture) -> bool: ...
 
     def cancel(self, call: CallFuture) -> bool: ...
 
@@ -35,11 +41,13 @@ class Owner(Protocol):
 class Observer(Protocol):
     """What a future tells the window that it belongs to."""
 
+    last: float  # the last position that is wanted; guarded by the owner's lock
+
     def wants(self, call: CallFuture) -> bool:
         """Return whether the call is still to be sent; the owner's lock is held."""
 
-    def failed(self, call: CallFuture) -> None:
-        """Note a failure; the owner's lock is held."""
+    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
+        """Note an outcome; the owner's lock is held."""
 
     def ended(self, call: CallFuture) -> None:
         """Note that the call has ended, in whatever way; no lock is held."""
@@ -61,11 +69,11 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # those of Future
         "_state", "_result", "_exception", "_waiters", "_done_callbacks",
         # guarded like the state
-        "condition", "calling_back",
+        "condition", "calling_back", "attempt",
         # set once
         "owner", "window", "position", "call",
         # set and cleared by who sends the call
-        "request", "response", "deadline",
+        "request", "response", "deadline", "tries",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +91,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self._done_callbacks: Any = None
         self.condition: Optional[threading.Condition] = None
         self.calling_back = False
+        self.attempt = 0
         self.owner = owner
         self.window = window
         self.position = position
@@ -90,6 +99,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.request = request
         self.response: Any = None
         self.deadline = math.inf
+        self.tries: Any = None
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -99,6 +109,12 @@ class CallFuture(Future):  # type: ignore[type-arg]
                     self._waiters: List[Any] = []
                     self.condition = threading.Condition()
         return self.condition
+
+    def put_aside(self, exception: BaseException) -> None:
+        """Get ready for another attempt; `exception` ends the call if there is none."""
+        self._exception = exception
+        self.response = None
+        self.deadline = math.inf
 
     def settle(self, state: str, result: Any, exception: Optional[BaseException]) -> bool:
         """End the future; the owner's lock is held, and the condition where there is one.

@@ -14,6 +14,7 @@ from typing import (
     Optional,
     Tuple,
     TypeVar,
+    Union,
     overload,
 )
 
@@ -79,6 +80,7 @@ class Maps(Executor):
         ordered: bool = True,
         return_exceptions: bool = False,
         with_calls: bool = False,
+        max_errors: Union[int, float, None] = None,
     ) -> Iterator[Any]:
         """Run a statement, or a callable, once for each item of the iterables.
 
@@ -96,6 +98,9 @@ class Maps(Executor):
             ordered: Yield results in the order of the input, the default, or as they come.
             return_exceptions: Yield failures in their place instead of raising the first one.
             with_calls: Yield pairs of `Call` and result.
+            max_errors: Yield failures in their place, but no more than so many: a number, or a
+                fraction below 1 of the calls that have ended, once that are 100. The next one
+                ends the map, with `TooManyErrors` when nothing of it is in flight any more.
 
         Returns:
             An iterator over the results: of statements, the driver's `ResultSet`. One thread at
@@ -122,6 +127,7 @@ class Maps(Executor):
             ordered,
             return_exceptions,
             with_calls,
+            max_errors,
         )
 
     @overload
@@ -166,13 +172,15 @@ class Maps(Executor):
         ordered: bool = True,
         return_exceptions: bool = False,
         with_calls: bool = False,
+        max_errors: Union[int, float, None] = None,
     ) -> Iterator[Any]:
         """Like `map`, with all parameters of a call in one item.
 
         Args:
             fn: A statement or a callable.
             iterable: The parameters of each call: a sequence, or a dict of named ones.
-            timeout, chunksize, buffersize, ordered, return_exceptions, with_calls: See `map`.
+            timeout, chunksize, buffersize, ordered, return_exceptions, with_calls, max_errors:
+                See `map`.
 
         Returns, raises: See `map`.
         """
@@ -185,6 +193,7 @@ class Maps(Executor):
             ordered,
             return_exceptions,
             with_calls,
+            max_errors,
         )
 
     @overload
@@ -221,13 +230,15 @@ class Maps(Executor):
         ordered: bool = True,
         return_exceptions: bool = False,
         with_calls: bool = False,
+        max_errors: Union[int, float, None] = None,
     ) -> Iterator[Any]:
         """Like `starmap`, with a statement of its own in each item.
 
         Args:
             statements_and_parameters: Pairs of a statement and its parameters: a sequence, a dict
                 of named ones, or `None` for none.
-            timeout, chunksize, buffersize, ordered, return_exceptions, with_calls: See `map`.
+            timeout, chunksize, buffersize, ordered, return_exceptions, with_calls, max_errors:
+                See `map`.
 
         Returns, raises: See `map`.
         """
@@ -241,6 +252,7 @@ class Maps(Executor):
             ordered,
             return_exceptions,
             with_calls,
+            max_errors,
         )
 
     def _map(
@@ -253,14 +265,17 @@ class Maps(Executor):
         ordered: bool,
         return_exceptions: bool,
         with_calls: bool,
+        max_errors: Union[int, float, None],
     ) -> Iterator[Any]:
+        max_errors = _checks.error_budget_or_none("max_errors", max_errors)
         timeout = _checks.seconds_or_none("timeout", timeout)
         size = _checks.positive_int_or_none("buffersize", buffersize) or math.inf
         deadline = math.inf if timeout is None else self._clock.monotonic() + timeout
         self._gate.check_open()
-        window = Window(self._gate, title, return_exceptions)
+        window = Window(self._gate, title, return_exceptions, max_errors)
         kind = Ordered if ordered else Unordered
-        consumer = kind(window, self._clock, items, start, size, deadline)
+        sweep = self._starter.dispatcher.sweep
+        consumer = kind(window, self._clock, items, start, size, deadline, sweep)
         consumer.fill()
         return iterate(consumer, _call_and_result if with_calls else _result)
 

@@ -78,7 +78,8 @@ class Starter(NamedTuple):
                 future = self.workers.submit(fn, *arguments)
             # a CallFuture has them, too
             future.call, future.position = (fn, item), position  # type: ignore[attr-defined]
-            future.add_done_callback(window.ended)
+            counted = window.max_errors is not None
+            future.add_done_callback(window.ended_elsewhere if counted else window.ended)
             return future
 
         return start

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TypedDict, Union
 
 if TYPE_CHECKING:
+    from ._retry import Retry
 
     class ResultSet:
         """The driver's `cassandra.cluster.ResultSet`, which is what `cassconc.ResultSet` is."""
@@ -47,6 +48,7 @@ class RequestOptions(TypedDict, total=False):
     paging_state: Optional[bytes]
     host: Any
     execute_as: Optional[str]
+    retry: Optional[Retry]
 
 
 class MapOptions(TypedDict, total=False):

@@ -31,7 +31,7 @@ class Watch:
         session: Any,
         clock: Clock,
         gates: Sequence[Gate],
-        ended: Callable[[CallFuture, BaseException], None],
+        ended: Callable[[CallFuture, int, BaseException], None],
     ) -> None:
         self._session = session
         self._clock = clock
@@ -71,18 +71,19 @@ class Watch:
         now = self._clock.monotonic()
         next_look = now + _POLL
         for call in calls:
+            attempt = call.attempt
             if is_shutdown or call.deadline <= now:
-                self._end(call, is_shutdown)
+                self._end(call, attempt, is_shutdown)
             else:
                 next_look = min(next_look, call.deadline)
         self._look_at(next_look)
 
-    def _end(self, call: CallFuture, is_shutdown: bool) -> None:
+    def _end(self, call: CallFuture, attempt: int, is_shutdown: bool) -> None:
         response = call.response
         if is_shutdown:
             error = ConnectionShutdown("the session was shut down while the call was in flight")
         else:
             error = timed_out(response)
-        self._ended(call, error)
+        self._ended(call, attempt, error)
         if response is not None:
             give_up(response, error)

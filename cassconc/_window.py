@@ -11,8 +11,11 @@ from concurrent.futures import Future
 from typing import Any, Callable, Deque, Dict, Optional, Union
 
 from ._futures import CallFuture, Owner
+from ._report import FailureReport
 
 logger = logging.getLogger("cassconc")
+
+_ENOUGH = 100  # calls that have ended before a fraction of failures means something
 
 AnyFuture = Union[CallFuture, "Future[Any]"]
 
@@ -25,14 +28,24 @@ class Window:
     iterator is gone.
     """
 
-    def __init__(self, owner: Owner, title: str, return_exceptions: bool) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        title: str,
+        return_exceptions: bool,
+        max_errors: Union[int, float, None] = None,
+    ) -> None:
         self._owner = owner
-        self.return_exceptions = return_exceptions
+        self.return_exceptions = return_exceptions or max_errors is not None
+        self.max_errors = max_errors
         self.changed = threading.Event()  # set when a call ends that the consumer waits for
         self.awaited: object = None  # that call, or True for any
         self.ended_calls: Callable[[], Optional[Deque[AnyFuture]]] = lambda: None
         # guarded by the owner's lock:
         self.last: float = math.inf  # the last position that is still wanted
+        self._ended_count = 0
+        self.failed_count = 0
+        self.report = FailureReport()
         self._failures: Dict[str, int] = {}  # by type, those that nobody looked at
         weakref.finalize(self, _report, title, self._failures)
 
@@ -40,12 +53,33 @@ class Window:
         """Return whether the call is still to be sent; the owner's lock is held."""
         return call.position is None or call.position <= self.last
 
-    def failed(self, call: CallFuture) -> None:
-        """Note a failure; the owner's lock is held."""
-        kind = type(call._exception).__name__
+    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
+        """Note an outcome; the owner's lock is held."""
+        self._ended_count += 1
+        if exception is None:
+            return
+        self.failed_count += 1
+        kind = type(exception).__name__
         self._failures[kind] = self._failures.get(kind, 0) + 1
-        if not self.return_exceptions and call.position is not None:
+        if self.max_errors is not None:
+            self.report.add(exception)
+        if call.position is not None and self._ends_map():
             self.last = min(self.last, call.position)
+
+    def _ends_map(self) -> bool:
+        if self.max_errors is None:
+            return not self.return_exceptions
+        if isinstance(self.max_errors, int):
+            return self.failed_count > self.max_errors
+        return (
+            self._ended_count >= _ENOUGH and self.failed_count > self.max_errors * self._ended_count
+        )
+
+    def ended_elsewhere(self, call: Any) -> None:
+        """Note that a call has ended that no gate knows of."""
+        with self._owner.lock:
+            self.settled(call, None if call.cancelled() else call.exception())
+        self.ended(call)
 
     def ended(self, call: AnyFuture) -> None:
         """Note that a call has ended; no lock is held."""
@@ -61,6 +95,11 @@ class Window:
         with self._owner.lock:
             if kind in self._failures:
                 self._failures[kind] -= 1
+
+    def all_looked_at(self) -> None:
+        """Note that all failures so far have reached the caller."""
+        with self._owner.lock:
+            self._failures.clear()
 
     def close(self) -> None:
         """Want nothing more; whoever waits for a call of this map gets a `CancelledError`."""

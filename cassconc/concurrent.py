@@ -51,7 +51,8 @@ class _Executor(CassandraExecutor):
         kind = Ordered if ordered else Unordered
         size = max(10 * self._gate.concurrency, 1000)
         window = Window(self._gate, "execute_concurrent", not raise_on_first_error)
-        return kind(window, self._clock, iter(pairs), start, size, math.inf)
+        sweep = self._starter.dispatcher.sweep
+        return kind(window, self._clock, iter(pairs), start, size, math.inf, sweep)
 
     def gather(self, consumer: Consumer) -> List[ExecutionResult]:
         """Return the results by position, so that one slow call does not hold up the input."""

@@ -12,7 +12,7 @@ from cassandra.query import named_tuple_factory
 if TYPE_CHECKING:
     from .session import ScriptedSession
 
-__all__ = ["ScriptedRequest", "ScriptedResponse", "on_driver_thread"]
+__all__ = ["ScriptedMessage", "ScriptedRequest", "ScriptedResponse", "on_driver_thread"]
 
 _NOT_SET = object()
 _this_thread = threading.local()  # .depth: how many answers are being delivered on it
@@ -36,6 +36,13 @@ def on_driver_thread() -> bool:
     return getattr(_this_thread, "depth", 0) > 0
 
 
+class ScriptedMessage:
+    """What is sent on the wire, as far as it matters: the timestamp, in microseconds."""
+
+    def __init__(self, timestamp: Optional[int]) -> None:
+        self.timestamp = timestamp
+
+
 class ScriptedResponse:
     """Behaves like the driver's `ResponseFuture`, but its answers come from a `ScriptedRequest`.
 
@@ -49,8 +56,9 @@ class ScriptedResponse:
     coordinator_host = None
     is_schema_agreed = True
 
-    def __init__(self, session: ScriptedSession, query: Any) -> None:
+    def __init__(self, session: ScriptedSession, query: Any, timestamp: Optional[int]) -> None:
         self.session = session
+        self.message = ScriptedMessage(timestamp)
         self.query = query
         self.row_factory = named_tuple_factory
         self.warnings: Optional[List[str]] = None
@@ -151,6 +159,7 @@ class ScriptedRequest:
         statement: The statement that was sent.
         parameters: Its parameters, as they were before binding; `None` for none.
         options: The other arguments of `execute_async`.
+        timestamp: The timestamp with which it was sent, in microseconds.
         thread: The thread on which it was sent.
         done: Whether it was answered.
     """
@@ -167,6 +176,7 @@ class ScriptedRequest:
         self.statement = response.query
         self.parameters = parameters
         self.options = options
+        self.timestamp = response.message.timestamp
         self.thread = threading.current_thread()
         self.done = False
 

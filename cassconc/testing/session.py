@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, TypeVar
 
@@ -67,6 +68,8 @@ class ScriptedSession:
         self.profile = ExecutionProfile(request_timeout=request_timeout)
         self.history = History()
         self.is_shutdown = False
+        self._timestamps = itertools.count(1)
+        self._listeners: List[Any] = []
         self._changed = threading.Condition()
         # guarded by _changed's lock:
         self.requests: List[ScriptedRequest] = []
@@ -104,7 +107,9 @@ class ScriptedSession:
             query = query.bind(parameters)
         if hasattr(query, "raw_values"):
             parameters = query.raw_values
-        response = ScriptedResponse(self, query)
+        response = ScriptedResponse(self, query, next(self._timestamps))
+        for fn, args, kwargs in list(self._listeners):
+            fn(response, *args, **kwargs)
         self.send(response, options, parameters)
         return response
 
@@ -122,6 +127,16 @@ class ScriptedSession:
         """
         columns = [ColumnMetadata("ks", "t", name, _TYPES[cql]) for name, cql in types.items()]
         return PreparedStatement(columns, query.encode(), None, query, None, 4, None, None)
+
+    def add_request_init_listener(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `fn(response, *args, **kwargs)` with each request before it is sent."""
+        self._listeners.append((fn, args, kwargs))
+
+    def remove_request_init_listener(
+        self, fn: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """Take one `add_request_init_listener` back."""
+        self._listeners.remove((fn, args, kwargs))
 
     def get_execution_profile(self, name: Any) -> ExecutionProfile:
         """Return the only profile there is."""
