@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from contextvars import Context
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from . import _driver
 from ._clock import Clock
@@ -11,8 +12,8 @@ from ._driver import (
     EXEC_PROFILE_DEFAULT,
     ResponseFuture,
     ResultSet,
-    SlimResultSet,
     named_tuple_factory,
+    slim_result_set,
 )
 from ._futures import CallFuture
 from ._isolation import Isolation
@@ -25,8 +26,8 @@ from ._watch import Watch
 # (call, attempt, result, error): what an attempt to run a call has led to
 Ended = Callable[[CallFuture, int, Any, Optional[BaseException]], None]
 
-# (request, paging_state, call): sends a request for a later page and returns its result
-FetchPage = Callable[["Request", Any, Any], Any]
+# (request, call): sends the request for a later page of a call, and returns its result
+FetchPage = Callable[["Request", Any], Any]
 
 
 class Options:
@@ -39,6 +40,7 @@ class Options:
         self._session = session
         self.given = given
         self.arguments = dict(given)
+        self._has_timeout = "timeout" in given
         self.retry: Optional[Retry] = self.arguments.pop("retry", None)
         self.budget = Budget(self.retry.budget) if self.retry is not None else None
         if _driver.is_session(session):
@@ -58,29 +60,26 @@ class Options:
 
     def limit(self) -> float:
         """Return the time limit that the driver would set, in seconds; infinite for none."""
-        if "timeout" in self.given:
+        if self._has_timeout:
             limit = self.given["timeout"]
         else:
             limit = getattr(self._session, "default_timeout", _driver.DEFAULT_TIMEOUT)
             if limit == _driver.DEFAULT_TIMEOUT:
                 # only a session without profiles can have another one
                 limit = getattr(self.profile, "request_timeout", None)
-        return limit if isinstance(limit, (int, float)) else math.inf
+        # not isinstance: it is slower, and a mock has neither
+        return limit if type(limit) is float or type(limit) is int else math.inf
 
 
-class Request(NamedTuple):
-    """What is sent for a call."""
+# What is sent for a call: statement, parameters, the context in which it is sent, options.
+# A plain tuple, for one is made for every call.
+Request = Tuple[Any, Any, Context, Options]
 
-    statement: Any
-    parameters: Any
-    context: Any  # the contextvars.Context in which it is sent
-    options: Options
 
-    def for_page(self, paging_state: Any) -> Request:
-        """Return the request for the page that `paging_state` leads to."""
-        return self._replace(
-            context=self.context.copy(), options=self.options.merged(paging_state=paging_state)
-        )
+def page_request(request: Request, paging_state: Any) -> Request:
+    """Return the request for the page that `paging_state` leads to."""
+    statement, parameters, context, options = request
+    return statement, parameters, context.copy(), options.merged(paging_state=paging_state)
 
 
 class Adapter:
@@ -118,15 +117,13 @@ class Adapter:
             return  # it ended before it could be sent, or an interrupt struck after it was
         statement, parameters, context, options = request
         attempt = call.attempt
-        arguments = options.arguments
         try:
+            arguments, execute = options.arguments, self._session.execute_async
             if self._isolation.suspects:
                 arguments = self._isolation.arguments(arguments, options.profile)
-            execute = self._session.execute_async
             if options.retry is not None:
-                execute = self._timestamps.keep(
-                    execute, self._tries(call, options.retry, options.budget)
-                )
+                tries = self._tries(call, options.retry, options.budget)
+                execute = self._timestamps.keep(execute, tries)
             self._watch.sent(call, options.limit())
             response = context.run(execute, statement, parameters, **arguments)
             call.response = response
@@ -157,11 +154,15 @@ class Adapter:
         if response is None or request is None or call.attempt != attempt:
             return  # another outcome came first
         try:
+            options = request[3]
+            if options.budget is not None:
+                options.budget.succeeded(attempt > 1)
             if self._isolation.suspects:
                 self._isolation.answered(response.coordinator_host)
-            if request.options.budget is not None:
-                request.options.budget.succeeded(attempt > 1)
-            result = self._result(response, rows, request, call.call)
+            if type(response) is ResponseFuture:
+                result = self._result(response, rows, request, call.call)
+            else:
+                result = ResultSet(response, rows)
         except Exception as error:
             self._ended(call, attempt, None, error)
         else:
@@ -171,21 +172,19 @@ class Adapter:
         self._ended(call, attempt, None, error)
 
     def _result(self, response: Any, rows: Any, request: Request, call: Any) -> Any:
-        if type(response) is not ResponseFuture:
-            return ResultSet(response, rows)
         factory = response.row_factory
         if factory is named_rows:
             response.row_factory = factory = named_tuple_factory
             if rows and not is_remembered(rows[0]):  # the answer was here before the factory
                 rows = named_rows(ResultSet(response, rows).column_names, rows)
-        if _driver.is_slim(response, rows):
-            return SlimResultSet(response, rows, factory)
+        slim = slim_result_set(response, rows, factory)
+        if slim is not None:
+            return slim
         response.clear_callbacks()  # they lead to the future, and that to the result
         if not _driver.is_paged(response):
             return ResultSet(response, rows)
 
         def fetch(paging_state: Any) -> Any:
-            return self._fetch_page(request, paging_state, call)
+            return self._fetch_page(page_request(request, paging_state), call)
 
-        traced = bool(request.options.given.get("trace"))
-        return PagedResultSet(response, rows, fetch, traced)
+        return PagedResultSet(response, rows, fetch, bool(request[3].given.get("trace")))

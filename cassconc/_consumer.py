@@ -205,7 +205,7 @@ class Ordered(Consumer):
         return self._calls[0]
 
     def _is_past_end(self) -> bool:
-        position: int = self._calls[0].position  # type: ignore[union-attr,assignment]
+        position: int = self._calls[0].position  # type: ignore[union-attr]
         return position > self._window.last
 
     def _pop(self) -> AnyFuture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import threading
-from typing import Any, Deque, Iterable, Optional
+from typing import Any, Deque, Iterable, List, Optional
 
 from . import _driver
 from ._adapter import Adapter, Request
@@ -45,7 +45,7 @@ class Dispatcher:
             session, clock, watch, self._isolation, self._ended, self._fetch_page
         )
         self._retrier = Retrier(session, clock, self._leave_one, self._end_aside)
-        self._this_thread = threading.local()  # .admitted: what the loop on this thread is to send
+        self._this_thread = threading.local()  # .backlog: what the loop on this thread sends
         self._sends = 0  # by driver threads; a guess, for it is counted without a lock
         self._may_block = False  # found at the last look at the streams
         # guarded by gate.lock:
@@ -74,7 +74,10 @@ class Dispatcher:
     def _ended(
         self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
     ) -> None:
-        admitted = self._end(call, attempt, result, error)
+        if error is not None:
+            admitted = self._fail(call, attempt, error)
+        else:
+            admitted = self._settle(call, attempt, result, None)
         if admitted is None:
             return
         if self._is_session and self._must_not_send():
@@ -85,7 +88,7 @@ class Dispatcher:
     def _ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> None:
         if isinstance(error, OperationTimedOut):
             self._isolation.timed_out(error.last_host)
-        admitted = self._end(call, attempt, None, error)
+        admitted = self._fail(call, attempt, error)
         if admitted is not None:
             self._leave([admitted])
 
@@ -94,19 +97,18 @@ class Dispatcher:
         if admitted is not None:
             self._leave([admitted])
 
-    def _end(
-        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
-    ) -> Optional[CallFuture]:
-        """End a call, unless it has ended or is tried again; returns who is admitted instead."""
+    def _fail(self, call: CallFuture, attempt: int, error: BaseException) -> Optional[CallFuture]:
+        """End a call unless it is tried again; returns who is admitted instead."""
         described, window = call.call, call.window
         if isinstance(error, Exception) and described is not None:
             statement, given = described
-            error = own(error, Call(statement, given, call.position))
+            position = None if window is None else call.position
+            error = own(error, Call(statement, given, position))
             taken = self._retrier.take(call, attempt, error)
             if taken is not None:
                 return taken[1]
-        admitted = self._settle(call, attempt, result, error)
-        if error is not None and window is not None and window.last != math.inf:
+        admitted = self._settle(call, attempt, None, error)
+        if window is not None and window.last != math.inf:
             self.sweep()
         return admitted
 
@@ -125,21 +127,24 @@ class Dispatcher:
         return self._may_block
 
     def _send(self, call: CallFuture) -> None:
-        backlog = getattr(self._this_thread, "admitted", None)
-        if backlog is not None:
-            backlog.append(call)
-            return
-        self._this_thread.admitted = backlog = collections.deque([call])
+        backlog: List[CallFuture]
         try:
-            for _ in range(_AT_A_STRETCH):
-                self._adapter.send(backlog[0])
-                backlog.popleft()
-                if not backlog:
-                    break
+            backlog = self._this_thread.backlog
+        except AttributeError:
+            backlog = self._this_thread.backlog = []
+        backlog.append(call)
+        if len(backlog) > 1:
+            return  # to the loop further up
+        sent = 0
+        try:
+            while sent < len(backlog) and sent < _AT_A_STRETCH:
+                self._adapter.send(backlog[sent])
+                sent += 1
         finally:
-            self._this_thread.admitted = None
-            if backlog:
-                self._leave(backlog)
+            rest = backlog[sent:]
+            backlog.clear()
+            if rest:
+                self._leave(rest)
 
     def _leave(self, admitted: Iterable[CallFuture]) -> None:
         """Leave admitted calls to a helper thread."""
@@ -162,8 +167,8 @@ class Dispatcher:
                 call = self._left_over.popleft()
             self._send(call)
 
-    def _fetch_page(self, request: Request, paging_state: Any, call: Any) -> Any:
-        page = CallFuture(self._pages, request.for_page(paging_state), call)
+    def _fetch_page(self, request: Request, call: Any) -> Any:
+        page = CallFuture(self._pages, request, call)
         self._pages.enter(page)
         self._adapter.send(page)
         return page.result()

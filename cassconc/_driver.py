@@ -221,35 +221,8 @@ class SlimResultSet(ResultSet):  # type: ignore[misc]
     __slots__ = ("column_names", "column_types", "_current_rows", "_page_iter", "_list_mode",
                  "_host", "_rest")  # fmt: skip
 
-    def __init__(self, response: Any, rows: Any, row_factory: Any) -> None:
-        self._current_rows = () if rows is None else rows
-        self._page_iter = None
-        self._list_mode = False
-        self.column_names = response._col_names
-        self.column_types = response._col_types
-        self._host = response.coordinator_host
-        self._rest: Optional[_Rest] = None
-        query = response.query
-        if (
-            row_factory is not named_tuple_factory
-            or response._warnings is not None
-            or response._custom_payload is not None
-            or response._query_traces is not None
-            or not response.is_schema_agreed
-            or type(query) is not BoundStatement
-        ):
-            if isinstance(query, BatchStatement):
-                query = _EMPTY_BATCH  # that it was one is all that was_applied asks
-            elif rows is None:
-                query = None
-            self._rest = (
-                row_factory,
-                response._warnings,
-                response._custom_payload,
-                response._query_traces,
-                response.is_schema_agreed,
-                query,
-            )
+    _current_rows: Any
+    _rest: Optional[_Rest]
 
     @property
     def response_future(self) -> Any:
@@ -271,14 +244,41 @@ class _Applied:
         self.response_future.query = (result._rest or _NOTHING)[5]
 
 
-def is_slim(response: Any, rows: Any) -> bool:
-    """Return whether a `SlimResultSet` can stand for this result."""
-    return (
-        private.results
-        and (rows is None or type(rows) is list)
-        and response._paging_state is None
-        and response._continuous_paging_session is None
-    )
+def slim_result_set(response: Any, rows: Any, row_factory: Any) -> Optional[SlimResultSet]:
+    """Return the result of a response in slim form, or `None` where that can't hold it."""
+    if (
+        not private.results
+        or (rows is not None and type(rows) is not list)
+        or response._paging_state is not None
+        or response._continuous_paging_session is not None
+    ):
+        return None
+    # no __init__: this is done for every response
+    result = SlimResultSet.__new__(SlimResultSet)
+    result._current_rows = () if rows is None else rows
+    result._page_iter = None
+    result._list_mode = False
+    result.column_names = response._col_names
+    result.column_types = response._col_types
+    result._host = response.coordinator_host
+    result._rest = None
+    warnings, payload = response._warnings, response._custom_payload
+    traces, agreed = response._query_traces, response.is_schema_agreed
+    query = response.query
+    if (
+        row_factory is not named_tuple_factory
+        or warnings is not None
+        or payload is not None
+        or traces is not None
+        or not agreed
+        or type(query) is not BoundStatement
+    ):
+        if isinstance(query, BatchStatement):
+            query = _EMPTY_BATCH  # that it was one is all that was_applied asks
+        elif rows is None:
+            query = None
+        result._rest = (row_factory, warnings, payload, traces, agreed, query)
+    return result
 
 
 def is_paged(response: Any) -> bool:

@@ -41,10 +41,7 @@ class Owner(Protocol):
 class Observer(Protocol):
     """What a future tells the window that it belongs to."""
 
-    last: float  # the last position that is wanted; guarded by the owner's lock
-
-    def wants(self, call: CallFuture) -> bool:
-        """Return whether the call is still to be sent; the owner's lock is held."""
+    last: float  # what comes later in the input is not wanted; guarded by the owner's lock
 
     def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
         """Note an outcome; the owner's lock is held."""
@@ -82,7 +79,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         request: Any,
         call: Tuple[Any, Any],
         window: Optional[Observer] = None,
-        position: Optional[int] = None,
+        position: int = 0,
     ) -> None:
         # Future.__init__ would make a condition, and lists that are seldom used
         self._state = PENDING

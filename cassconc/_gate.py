@@ -109,11 +109,14 @@ class Gate:
         Returns the calls that wait for another attempt and are not wanted: they are to be ended.
         """
         with self.lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            self._waiting.extend([call for call in waiting if not self._drop(call)])
-            tried = [call for call in waiting if call._state is RUNNING]
-            return [call for call in (*self._aside, *tried) if not self._wants(call)]
+            unwanted = [call for call in self._waiting if not self._wants(call)]
+            if unwanted:
+                self._waiting = collections.deque(filter(self._wants, self._waiting))
+            for call in unwanted:
+                if call._state is PENDING:
+                    self._drop(call)
+            tried = [call for call in unwanted if call._state is RUNNING]
+            return tried + [call for call in self._aside if not self._wants(call)]
 
     def cancel(self, call: CallFuture) -> bool:
         """Cancel a call that was never sent; returns whether it was cancelled just now."""
@@ -168,7 +171,7 @@ class Gate:
     def _wants(self, call: CallFuture) -> bool:
         if call._state is RUNNING and not self._retries:
             return False
-        return call.window is None or call.window.wants(call)
+        return call.window is None or call.position <= call.window.last
 
     def _end(
         self, call: CallFuture, attempt: int, result: Any, exception: Optional[BaseException]
@@ -176,12 +179,12 @@ class Gate:
         if call._state is not RUNNING or call.attempt != attempt:
             return _TOO_LATE
         self._in_flight.discard(call)
-        self._aside.discard(call)
         if call.settle(FINISHED, result, exception):
             self._held += 1
         if exception is None:
             self._succeeded += 1
         else:
+            self._aside.discard(call)
             kind = type(exception).__name__
             self._failed[kind] = self._failed.get(kind, 0) + 1
         if call.window is not None:
@@ -191,22 +194,24 @@ class Gate:
     def _admit(self) -> Optional[CallFuture]:
         while self._waiting and len(self._in_flight) < self.concurrency:
             call = self._waiting.popleft()
-            if call._state is RUNNING and not self._wants(call):
+            if call._state is PENDING:
+                if call.window is None or call.position <= call.window.last:
+                    self._let_in(call)
+                    return call
+                self._drop(call)
+            elif call._state is RUNNING:
+                if self._wants(call):
+                    self._let_in(call)
+                    return call
                 self._aside.add(call)  # who made it unwanted sweeps
-            elif call._state in (PENDING, RUNNING) and not self._drop(call):
-                self._let_in(call)
-                return call
         if not self._in_flight and not self._aside:
             self._idle.notify_all()
         return None
 
-    def _drop(self, call: CallFuture) -> bool:
-        """Cancel a call that was never sent and is not wanted; nobody waits for such a call."""
-        if call._state is not PENDING or self._wants(call):
-            return False
+    def _drop(self, call: CallFuture) -> None:
+        """Cancel a call of a window that was never sent; nobody but the window knows of it."""
         self._cancelled += 1
         call.settle(CANCELLED, None, None)
-        return True
 
     # The end of the executor
 

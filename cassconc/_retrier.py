@@ -96,7 +96,12 @@ class Retrier:
     def _tell(self, call: CallFuture, attempt: int, error: Exception, delay: float) -> None:
         on_retry, described = call.tries.retry.on_retry, call.call
         if on_retry is not None and described is not None:
-            event = RetryEvent(Call(*described, call.position), attempt, error, delay)
+            event = RetryEvent(
+                Call(*described, None if call.window is None else call.position),
+                attempt,
+                error,
+                delay,
+            )
             helper_threads.run(functools.partial(on_retry, event))
 
     def _later(self, call: CallFuture, delay: float) -> None:

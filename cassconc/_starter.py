@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import Any, Callable, NamedTuple, Optional
 
-from ._adapter import Options, Request
+from ._adapter import Options
 from ._calls import Taken, check_runnable, checked, is_statement, take
 from ._consumer import Start
 from ._dispatcher import Dispatcher
@@ -29,10 +29,10 @@ class Starter(NamedTuple):
         given: Any,
         taken: Taken,
         window: Optional[Window] = None,
-        position: Optional[int] = None,
+        position: int = 0,
     ) -> CallFuture:
         """Start a call of a statement with the parameters that were given and `taken`."""
-        request = Request(*taken, copy_context(), self.options)
+        request = (*taken, copy_context(), self.options)
         call = CallFuture(self.gate, request, (statement, given), window, position)
         self.dispatcher.start(call)
         return call

@@ -40,7 +40,7 @@ class Window:
         self.max_errors = max_errors
         self.changed = threading.Event()  # set when a call ends that the consumer waits for
         self.awaited: object = None  # that call, or True for any
-        self.ended_calls: Callable[[], Optional[Deque[AnyFuture]]] = lambda: None
+        self.ended_calls: Optional[weakref.ref[Deque[AnyFuture]]] = None
         # guarded by the owner's lock:
         self.last: float = math.inf  # the last position that is still wanted
         self._ended_count = 0
@@ -48,10 +48,6 @@ class Window:
         self.report = FailureReport()
         self._failures: Dict[str, int] = {}  # by type, those that nobody looked at
         weakref.finalize(self, _report, title, self._failures)
-
-    def wants(self, call: CallFuture) -> bool:
-        """Return whether the call is still to be sent; the owner's lock is held."""
-        return call.position is None or call.position <= self.last
 
     def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
         """Note an outcome; the owner's lock is held."""
@@ -63,7 +59,7 @@ class Window:
         self._failures[kind] = self._failures.get(kind, 0) + 1
         if self.max_errors is not None:
             self.report.add(exception)
-        if call.position is not None and self._ends_map():
+        if self._ends_map():
             self.last = min(self.last, call.position)
 
     def _ends_map(self) -> bool:
@@ -83,9 +79,10 @@ class Window:
 
     def ended(self, call: AnyFuture) -> None:
         """Note that a call has ended; no lock is held."""
-        ended_calls = self.ended_calls()
-        if ended_calls is not None:
-            ended_calls.append(call)
+        if self.ended_calls is not None:
+            ended_calls = self.ended_calls()
+            if ended_calls is not None:
+                ended_calls.append(call)
         if self.awaited is call or self.awaited is True:
             self.changed.set()
 
