@@ -34,9 +34,7 @@ BAR = {"unit": " rows", "smoothing": 0, "mininterval": 0.5}
 def connected(contact_points: list[str], port: int, keyspace: str | None) -> Iterator[Session]:
     """Yield a session, and shut its cluster down afterwards."""
     profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy())
-    cluster = Cluster(
-        contact_points, port=port, execution_profiles={EXEC_PROFILE_DEFAULT: profile}
-    )
+    cluster = Cluster(contact_points, port=port, execution_profiles={EXEC_PROFILE_DEFAULT: profile})
     try:
         yield cluster.connect(keyspace)
     finally:
@@ -113,7 +111,9 @@ def measure(name: str, contact_points: list[str], port: int, keyspace: str, coun
         COMPETITORS[name](session, insert, data, 100)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"rate": count / seconds, "peak": peak / 1024, "more": (peak - before) / 1024}))
+    print(
+        json.dumps({"rate": count / seconds, "peak": peak / 1024, "more": (peak - before) / 1024})
+    )
 
 
 def table(cluster: Any, keyspace: str, count: int) -> str:

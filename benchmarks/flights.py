@@ -41,9 +41,7 @@ CREATE = (
     + ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     + ", PRIMARY KEY ((carrier, flight), time_hour))"
 )
-INSERT = (
-    f"INSERT INTO flights ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
-)
+INSERT = f"INSERT INTO flights ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
 SELECT = (
     f"SELECT {', '.join(COLUMNS)} FROM flights WHERE carrier = ? AND flight = ? AND time_hour = ?"
 )

@@ -162,6 +162,7 @@ class Adapter:
             if type(response) is ResponseFuture:
                 result = self._result(response, rows, request, call.call)
             else:
+                response.clear_callbacks()  # they lead to the future, and that to the result
                 result = ResultSet(response, rows)
         except Exception as error:
             self._ended(call, attempt, None, error)

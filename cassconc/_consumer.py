@@ -152,9 +152,9 @@ class Consumer:
                 if is_ready():
                     return
                 if window.last < 0:
-                    raise CancelledError()
+                    raise CancelledError
                 if self._clock.monotonic() >= self._deadline:
-                    raise TimeoutError()
+                    raise TimeoutError
                 self._clock.wait(window.changed, self._deadline)
         finally:
             window.awaited = None

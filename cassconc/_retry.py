@@ -6,7 +6,7 @@ import math
 import random
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 from ._calls import Call
 from ._checks import positive_int, seconds_or_none

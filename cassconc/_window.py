@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 import math
 import threading
 import weakref
 from concurrent.futures import Future
-from typing import Any, Callable, Deque, Dict, Optional, Union
+from typing import Any, Deque, Dict, Optional, Union
 
 from ._futures import CallFuture, Owner
 from ._report import FailureReport

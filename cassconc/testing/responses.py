@@ -118,7 +118,7 @@ class ScriptedResponse:
     def start_fetching_next_page(self) -> None:
         """Send a request for the next page."""
         if self._paging_state is None:
-            raise QueryExhausted()
+            raise QueryExhausted
         with self._lock:
             self._result, self._exception = _NOT_SET, None
         self._answered.clear()

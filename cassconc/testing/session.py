@@ -169,6 +169,23 @@ class ScriptedSession:
                 raise AssertionError(f"{len(self.requests)} requests were sent, not {count}")
             return list(self.requests)
 
+    def wait_for_pending(self, stopped: Callable[[], bool]) -> bool:
+        """Wait until a request is pending, which returns True, or until `stopped()`.
+
+        `stopped` is asked again at each request and each `wake`.
+        """
+        with self._changed:
+            while not self._pending:
+                if stopped():
+                    return False
+                self._changed.wait(LIMIT)
+            return True
+
+    def wake(self) -> None:
+        """Have `wait_for_pending` ask again."""
+        with self._changed:
+            self._changed.notify_all()
+
     def caller(self, code: F) -> F:
         """Return `code` so that it complains when it runs on a driver thread.
 
