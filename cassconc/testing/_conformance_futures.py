@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import CancelledError, as_completed, wait
 
-from ._conformance import CQL, MakeExecutor, Scripted, raises, values
+from ._conformance import CQL, MakeExecutor, Scripted, answered_on_failure, raises, values
 from .responses import LIMIT, ScriptedRequest
 from .script import DriverThread, Script, echo
 from .session import ScriptedSession
@@ -60,7 +60,7 @@ def check_blocking_callback(make_executor: MakeExecutor) -> None:
 def check_cancel(make_executor: MakeExecutor) -> None:
     """`cancel` works on what was not sent, tells waiters at once, and not on what was sent."""
     session = ScriptedSession()
-    with make_executor(session, 1) as executor:
+    with make_executor(session, 1) as executor, answered_on_failure(session):
         sent, waiting = executor.submit(CQL, 0), executor.submit(CQL, 1)
         assert not sent.cancel(), "what is in flight was cancelled"
         assert waiting.cancel(), "what waits was not cancelled"
@@ -97,7 +97,7 @@ def check_cancel_futures(make_executor: MakeExecutor) -> None:
 def check_first_outcome_counts(make_executor: MakeExecutor) -> None:
     """An answer that comes twice changes nothing, and admits nobody twice."""
     session = ScriptedSession()
-    with make_executor(session, 1) as executor:
+    with make_executor(session, 1) as executor, answered_on_failure(session):
         futures = [executor.submit(CQL, i) for i in range(3)]
         echo(session.requests[0])
         session.requests[0].fail(Scripted())
@@ -110,7 +110,7 @@ def check_first_outcome_counts(make_executor: MakeExecutor) -> None:
 def check_immediate_answers(make_executor: MakeExecutor) -> None:
     """Thousands of requests that end inside `execute_async` need no deep stack."""
     session = ScriptedSession(respond=echo)
-    with make_executor(session, 10) as executor:
+    with make_executor(session, 10) as executor, answered_on_failure(session):
         assert len(values(executor.map(CQL, range(5000)))) == 5000
 
 
@@ -123,7 +123,7 @@ def check_failing_send(make_executor: MakeExecutor) -> None:
         echo(request)
 
     session = ScriptedSession(respond=respond)
-    with make_executor(session, 2) as executor:
+    with make_executor(session, 2) as executor, answered_on_failure(session):
         futures = [executor.submit(CQL, i) for i in range(4)]
         failed = [i for i, f in enumerate(futures) if f.exception(LIMIT) is not None]
     assert failed == [1], f"failed: {failed}"

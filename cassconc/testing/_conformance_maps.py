@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import TimeoutError
 from contextlib import closing
 
-from ._conformance import CQL, MakeExecutor, Scripted, raises, values
+from ._conformance import CQL, MakeExecutor, Scripted, answered_on_failure, raises, values
 from .responses import LIMIT
 from .script import DriverThread, Script, echo
 from .session import ScriptedSession
@@ -39,7 +39,7 @@ def check_all_results(make_executor: MakeExecutor) -> None:
 def check_completion_order(make_executor: MakeExecutor) -> None:
     """`map(ordered=False)` yields in the order of completion."""
     session = ScriptedSession()
-    with make_executor(session, 5) as executor:
+    with make_executor(session, 5) as executor, answered_on_failure(session):
         results = executor.map(CQL, range(5), ordered=False)
         for number in (3, 0, 4, 1, 2):
             echo(session.requests[number])
@@ -49,7 +49,7 @@ def check_completion_order(make_executor: MakeExecutor) -> None:
 def check_abort(make_executor: MakeExecutor) -> None:
     """After the first failure nothing is sent that comes later in the input."""
     session = ScriptedSession()
-    with make_executor(session, 4) as executor:
+    with make_executor(session, 4) as executor, answered_on_failure(session):
         results = executor.map(CQL, range(50))
         session.requests[2].fail(Scripted())
         for request in session.pending:
@@ -125,7 +125,7 @@ def check_yielded_results_are_let_go(make_executor: MakeExecutor) -> None:
 def check_close(make_executor: MakeExecutor) -> None:
     """Closing an iterator that was asked sends nothing more, and the executor goes on."""
     session = ScriptedSession()
-    with make_executor(session, 2) as executor:
+    with make_executor(session, 2) as executor, answered_on_failure(session):
         results = executor.map(CQL, range(50))
         echo(session.requests[0])
         next(results)
@@ -151,7 +151,7 @@ def check_unasked_map_runs(make_executor: MakeExecutor) -> None:
 def check_timeout(make_executor: MakeExecutor) -> None:
     """`map(timeout=0)` raises `TimeoutError` for what is not there, and yields what is."""
     session = ScriptedSession()
-    with make_executor(session, 2) as executor:
+    with make_executor(session, 2) as executor, answered_on_failure(session):
         results = executor.map(CQL, range(2), timeout=0)
         echo(session.requests[0])
         assert next(results).one()[0] == 0
