@@ -142,7 +142,8 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
 
 def owner(script: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process with a script that starts a cluster."""
-    program = f"import os, sys, time\n    return running("-c", program)
+    program = f"import os, sys, time\nfrom cassconc.testing.node import LocalCluster\n{script}"
+    return running("-c", program)
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
