@@ -1,4 +1,4 @@
-"""A conformance suite: what every executor with the interface of `CassandraExecutor` must do.
+"""A conformance suite: what every executor with the interface of `CassandraExecutor` must do::
 
     def make_executor(session, concurrency):
         return CassandraExecutor(session, concurrency)
@@ -6,7 +6,7 @@
     def test_conformance():
         check_executor(make_executor)
 
-or one test for each rule:
+or one test for each rule::
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_rule(check):
