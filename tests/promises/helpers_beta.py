@@ -1,0 +1,284 @@
+"""What the tests of promises 9 to 16 share: a stage on which everything ends, threads, results."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Callable, Generic, Iterable, Iterator, List, Optional, TypeVar
+
+from cassandra.query import SimpleStatement
+
+from cassconc import CassandraExecutor
+from cassconc.testing import (
+    ManualClock,
+    Script,
+    ScriptedRequest,
+    ScriptedResponse,
+    ScriptedSession,
+    echo,
+)
+
+T = TypeVar("T")
+
+LIMIT = 10.0  # real seconds after which a wait is a failure of the test
+
+CQL = "SELECT %s"
+
+
+class Boom(Exception):
+    """A failure that a test scripts."""
+
+
+class Stage:
+    """An executor on a scripted session and a manual clock. Made by `staged`."""
+
+    def __init__(self, concurrency: int, request_timeout: Optional[float], **options: Any) -> None:
+        self.session = ScriptedSession(request_timeout=request_timeout)
+        self.clock = ManualClock()
+        self.concurrency = concurrency
+        self._listening = threading.Condition()
+        self._listened_to = 0  # requests whose callbacks were added; guarded by _listening
+        self.session.add_request_init_listener(self._see_callbacks)
+        self.executor = CassandraExecutor(self.session, concurrency, clock=self.clock, **options)
+
+    @property
+    def sent(self) -> List[Any]:
+        """The first parameter of each request, in the order of sending."""
+        return [value_of(request) for request in list(self.session.requests)]
+
+    def request(self, value: object) -> ScriptedRequest:
+        """Return the last request whose first parameter is `value`."""
+        return [each for each in self.session.requests if value_of(each) == value][-1]
+
+    def _see_callbacks(self, response: ScriptedResponse) -> None:
+        add_callbacks = response.add_callbacks
+
+        def add(*args: Any, **kwargs: Any) -> None:
+            add_callbacks(*args, **kwargs)
+            with self._listening:
+                self._listened_to += 1
+                self._listening.notify_all()
+
+        response.add_callbacks = add  # type: ignore[method-assign]
+
+    def settle(self, count: int) -> None:
+        """Wait until `count` requests were sent, and their callbacks added.
+
+        A helper thread sends what is admitted when a call times out or is tried again.
+        """
+        with self._listening:
+            listened = self._listening.wait_for(lambda: self._listened_to >= count, LIMIT)
+        assert listened, f"{len(self.session.requests)} requests were sent, not {count}"
+
+    def settle_in_flight(self) -> None:
+        """Wait until each call in flight has its request; for tests where it has one at a time."""
+
+        def settled() -> bool:
+            in_flight = self.executor.stats().in_flight
+            everything = self._listened_to == len(self.session.requests)
+            return everything and len(self.session.pending) == in_flight
+
+        with self._listening:
+            assert self._listening.wait_for(settled, LIMIT), "a call in flight is not sent"
+
+    def answer(self, *values: object) -> None:
+        """Answer the requests with these first parameters, each with a row of its parameters."""
+        for value in values:
+            echo(self.request(value))
+
+    def fail(self, *values: object) -> None:
+        """Answer the requests with these first parameters, each with a `Boom` of its own."""
+        for value in values:
+            self.request(value).fail(Boom(value))
+
+    def play(self, script: Optional[Script] = None) -> Script:
+        """Have a script answer whenever the consumer of a map waits."""
+        script = script or Script()
+        self.clock.on_wait = lambda: script.play(self.session)
+        return script
+
+    def answer_all(self) -> None:
+        """Answer what is pending, and what is sent because of that, oldest first."""
+        Script().play_all(self.session)
+
+    def close(self) -> None:
+        """Answer everything, now and later, and see the executor shut down."""
+        self.clock.on_wait = None
+        self.session.respond = echo
+        shutting = Background(lambda: self.executor.shutdown(wait=True, cancel_futures=True))
+        self.answer_all()
+        shutting.result()
+
+
+def value_of(request: ScriptedRequest) -> Any:
+    """Return the first parameter of a request, or the text of a statement that has none."""
+    if request.parameters:
+        return request.parameters[0]
+    return request.statement.query_string
+
+
+@contextmanager
+def staged(
+    concurrency: int = 2, *, request_timeout: Optional[float] = 10.0, **options: Any
+) -> Iterator[Stage]:
+    """Give a stage; at the end everything on it must end, and keep to its threads."""
+    stage = Stage(concurrency, request_timeout, **options)
+    try:
+        yield stage
+        stage.close()
+    except BaseException:
+        give_up(stage.executor)
+        raise
+    assert not stage.session.misplaced, f"on a driver thread: {stage.session.misplaced}"
+
+
+def give_up(executor: CassandraExecutor) -> None:
+    """Forget the calls of an executor whose test has failed: else interpreter exit waits for them.
+
+    This is the only place that knows something of the inside.
+    """
+    executor._gate.abandon("the test has failed")
+
+
+class Background(Generic[T]):
+    """Code that runs on a thread of its own."""
+
+    def __init__(self, code: Callable[[], T]) -> None:
+        self._code = code
+        self._value: Optional[T] = None
+        self._error: Optional[BaseException] = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._code()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> T:
+        """Return what the code returned or raise what it raised; fail if it does not come back."""
+        self._thread.join(LIMIT)
+        assert not self._thread.is_alive(), f"a thread is stuck for {LIMIT} s: {self._code}"
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+def together(*codes: Callable[[], T]) -> List[T]:
+    """Run code on several threads that start at the same moment; return what each returned."""
+    barrier = threading.Barrier(len(codes))
+
+    def start(code: Callable[[], T]) -> T:
+        barrier.wait(LIMIT)
+        return code()
+
+    threads = [Background(lambda code=code: start(code)) for code in codes]  # type: ignore[misc]
+    return [thread.result() for thread in threads]
+
+
+def happens(event: threading.Event, what: str) -> None:
+    """Wait for an event, and fail when it does not come."""
+    assert event.wait(LIMIT), f"after {LIMIT} s it is still not so: {what}"
+
+
+def value(result: Any) -> Any:
+    """Return the first column of the only row of a result, or the failure that it is."""
+    return result if isinstance(result, BaseException) else result.one()[0]
+
+
+def values(results: Iterable[Any]) -> List[Any]:
+    """Return the `value` of each result."""
+    return [value(result) for result in results]
+
+
+def labels(results: Iterable[Any]) -> List[Any]:
+    """Return the `value` of each result, with the label of a `Boom` as the text `Boom 7`."""
+    return [f"Boom {each.args[0]}" if isinstance(each, Boom) else value(each) for each in results]
+
+
+def consumed(results: Iterator[Any]) -> tuple[List[Any], Optional[BaseException]]:
+    """Iterate to the end; return the values, and what was raised."""
+    got: List[Any] = []
+    try:
+        for result in results:
+            got.append(value(result))
+    except Exception as error:
+        return got, error
+    return got, None
+
+
+def failure(future: Future[Any]) -> Optional[BaseException]:
+    """Return the exception of a future; fail when it does not end."""
+    return future.exception(LIMIT)
+
+
+class Taken:
+    """An input that counts what was taken from it.
+
+    Args:
+        items: The items.
+        watch: Called with the count after each.
+    """
+
+    def __init__(
+        self, items: Iterable[Any], watch: Callable[[int], object] = lambda count: None
+    ) -> None:
+        self._items = iter(items)
+        self._watch = watch
+        self.count = 0
+
+    def __iter__(self) -> Taken:
+        return self
+
+    def __next__(self) -> Any:
+        item = next(self._items)
+        self.count += 1
+        self._watch(self.count)
+        return item
+
+
+def idempotent(text: str) -> SimpleStatement:
+    """Return a statement that may be tried again."""
+    return SimpleStatement(text, is_idempotent=True)
+
+
+class ImmediateSession:
+    """The smallest session: it answers inside `execute_async`, and keeps nothing.
+
+    Args:
+        respond: Called with the parameters of each request; returns the rows, or an exception,
+            with which the request fails.
+    """
+
+    def __init__(self, respond: Callable[[Any], Any] = lambda parameters: []) -> None:
+        self.respond = respond
+        self.sent = 0
+
+    def execute_async(self, statement: Any, parameters: Any = None, **_: Any) -> ImmediateResponse:
+        """Answer a request."""
+        self.sent += 1
+        return ImmediateResponse(self.respond(parameters))
+
+
+class ImmediateResponse:
+    """A response that is there already."""
+
+    _col_names = _col_types = None
+    has_more_pages = False
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def add_callbacks(
+        self, callback: Any, errback: Any, callback_args: Any = (), errback_args: Any = ()
+    ) -> None:
+        """Call back at once."""
+        if isinstance(self._answer, BaseException):
+            errback(self._answer, *errback_args)
+        else:
+            callback(self._answer, *callback_args)
+
+    def clear_callbacks(self) -> None:
+        """Do nothing."""
