@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from contextvars import Context
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Protocol, Tuple
 
 from . import _driver
 from ._clock import Clock
 from ._driver import (
     EXEC_PROFILE_DEFAULT,
+    NO_ANSWER,
     ResponseFuture,
     ResultSet,
     named_tuple_factory,
@@ -23,11 +24,22 @@ from ._rows import is_remembered, named_rows
 from ._timestamps import Timestamps
 from ._watch import Watch
 
-# (call, attempt, result, error): what an attempt to run a call has led to
-Ended = Callable[[CallFuture, int, Any, Optional[BaseException]], None]
+class Sink(Protocol):
+    """Where the adapter says what became of an attempt."""
 
-# (request, call): sends the request for a later page of a call, and returns its result
-FetchPage = Callable[["Request", Any], Any]
+    def ended(
+        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
+    ) -> None:
+        """Note an outcome; on any thread."""
+
+    def ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> bool:
+        """Note an outcome on the clock's thread, and return whether it counts."""
+
+    def end_aside(self, call: CallFuture) -> None:
+        """End a call that is not tried again after all, with the failure that it has."""
+
+    def fetch_page(self, request: Request, call: Any) -> Any:
+        """Send the request for a later page of a call, and return its result."""
 
 
 class Options:
@@ -38,8 +50,13 @@ class Options:
 
     def __init__(self, session: Any, given: Dict[str, Any]) -> None:
         self._session = session
+        payload = given.get("custom_payload")
+        if payload is not None:
+            given = {**given, "custom_payload": dict(payload)}
         self.given = given
         self.arguments = dict(given)
+        if payload is not None:
+            self.arguments["custom_payload"] = dict(payload)  # the driver itself adds to it
         self._has_timeout = "timeout" in given
         self.retry: Optional[Retry] = self.arguments.pop("retry", None)
         self.budget = Budget(self.retry.budget) if self.retry is not None else None
@@ -85,60 +102,61 @@ def page_request(request: Request, paging_state: Any) -> Request:
 class Adapter:
     """Sends calls through a session, and says how they ended.
 
-    Guarantees: every call that is given to `send` is reported to `ended`, once or more often, on
+    Guarantees: every call that is given to `send` is reported to its sink, once or more often, on
     any thread; those that the driver forgets, the watch reports. Nothing is locked while the
     driver runs. `send` may be called from any thread, and waits where the driver does.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        clock: Clock,
-        watch: Watch,
-        isolation: Isolation,
-        ended: Ended,
-        fetch_page: FetchPage,
-    ) -> None:
+    def __init__(self, session: Any, clock: Clock, watch: Watch, isolation: Isolation) -> None:
         self._session = session
         self._clock = clock
         self._watch = watch
         self._isolation = isolation
-        self._ended = ended
-        self._fetch_page = fetch_page
         self._timestamps = Timestamps(session)
+        # Whether there is a session of the driver behind one that is none, so that nobody can see
+        # whether a send would have to wait.
+        self.hides_session = _driver.hides_session(session)
 
-    def send(self, call: CallFuture) -> None:
-        """Send an admitted call.
+    def send(self, call: CallFuture, sink: Sink) -> None:
+        """Send an admitted call, unless another thread does.
 
         Raises only what is no `Exception`; the call has ended with it then.
         """
-        request = call.request
-        if request is None or call.response is not None:
-            return  # it ended before it could be sent, or an interrupt struck after it was
-        statement, parameters, context, options = request
         attempt = call.attempt
         try:
+            if not call.gate.claim(call):
+                return
+            statement, parameters, context, options = call.request
+            attempt = call.attempt
             arguments, execute = options.arguments, self._session.execute_async
             if self._isolation.suspects:
                 arguments = self._isolation.arguments(arguments, options.profile)
             if options.retry is not None:
                 tries = self._tries(call, options.retry, options.budget)
+                if attempt > 1 and not tries.has_time(self._clock.monotonic()):
+                    sink.end_aside(call)  # its turn has come too late
+                    return
                 execute = self._timestamps.keep(execute, tries)
-            self._watch.sent(call, options.limit())
+                context = context.copy()  # the next attempt is to find it as it was
+            self._watch.sent(call, options.limit(), sink.ended_by_watch)
             response = context.run(execute, statement, parameters, **arguments)
-            call.response = response
-            if call.request is None or call.attempt != attempt:  # it ended in the meantime
-                call.response = None
+            if not call.gate.sent(call, attempt, response):  # it ended in the meantime
                 _driver.give_up(response, TimeoutError())
                 return
-            if type(response) is ResponseFuture and response.row_factory is named_tuple_factory:
-                response.row_factory = named_rows
-            args = (call, attempt)
+            if type(response) is ResponseFuture:
+                if response.row_factory is named_tuple_factory:
+                    response.row_factory = named_rows
+                if not _driver.is_session(self._session):
+                    self.hides_session = True
+            args = (call, attempt, sink)
             response.add_callbacks(
                 self._succeeded, self._failed, callback_args=args, errback_args=args
             )
         except BaseException as error:
-            self._ended(call, attempt, None, error)
+            if isinstance(error, Exception):
+                # its frames lead to all that the caller has just now, parameters and call included
+                error.__traceback__ = None
+            sink.ended(call, attempt, None, error)
             if not isinstance(error, Exception):
                 raise
 
@@ -149,7 +167,7 @@ class Adapter:
         tries: Tries = call.tries
         return tries
 
-    def _succeeded(self, rows: Any, call: CallFuture, attempt: int) -> None:
+    def _succeeded(self, rows: Any, call: CallFuture, attempt: int, sink: Sink) -> None:
         response, request = call.response, call.request
         if response is None or request is None or call.attempt != attempt:
             return  # another outcome came first
@@ -160,19 +178,23 @@ class Adapter:
             if self._isolation.suspects:
                 self._isolation.answered(response.coordinator_host)
             if type(response) is ResponseFuture:
-                result = self._result(response, rows, request, call.call)
+                result = self._result(response, rows, request, call.call, sink)
             else:
                 response.clear_callbacks()  # they lead to the future, and that to the result
                 result = ResultSet(response, rows)
         except Exception as error:
-            self._ended(call, attempt, None, error)
+            sink.ended(call, attempt, None, error)
         else:
-            self._ended(call, attempt, result, None)
+            sink.ended(call, attempt, result, None)
 
-    def _failed(self, error: BaseException, call: CallFuture, attempt: int) -> None:
-        self._ended(call, attempt, None, error)
+    def _failed(self, error: BaseException, call: CallFuture, attempt: int, sink: Sink) -> None:
+        if self._isolation.suspects and not isinstance(error, NO_ANSWER):
+            self._isolation.answered(getattr(call.response, "coordinator_host", None))
+        sink.ended(call, attempt, None, error)
 
-    def _result(self, response: Any, rows: Any, request: Request, call: Any) -> Any:
+    def _result(
+        self, response: Any, rows: Any, request: Request, call: Any, sink: Sink
+    ) -> Any:
         factory = response.row_factory
         if factory is named_rows:
             response.row_factory = factory = named_tuple_factory
@@ -186,6 +208,6 @@ class Adapter:
             return ResultSet(response, rows)
 
         def fetch(paging_state: Any) -> Any:
-            return self._fetch_page(page_request(request, paging_state), call)
+            return sink.fetch_page(page_request(request, paging_state), call)
 
         return PagedResultSet(response, rows, fetch, bool(request[3].given.get("trace")))

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from ._driver import (
+    CHANGEABLE,
     BatchStatement,
     BoundStatement,
     PreparedStatement,
     Statement,
     fixed,
+    with_own_payload,
 )
 
 Parameters = Union[Tuple[Any, ...], Dict[Any, Any]]
@@ -75,54 +77,84 @@ def check_runnable(name: str, thing: Any) -> bool:
 Taken = Tuple[Any, Any]  # a statement and parameters that nobody else can change
 
 
-def take(statement: Any, given: Any) -> Taken:
+def take(statement: Any, given: Any, position: Optional[int] = None) -> Taken:
     """Check a statement with the parameters that were given for it, and fix both as they are now.
 
-    Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
+    `position` is the place in the input, for messages. Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
     statement that has its own, and `ValueError` where a prepared statement has other markers:
     the driver would store nulls for what is missing.
     """
     # type, not isinstance: a Mock(spec=PreparedStatement) has no columns to compare with
     if issubclass(type(statement), PreparedStatement):
-        return _take_prepared(statement, given)
-    given = checked(given, statement)
+        return _take_prepared(statement, given, position)
+    given = checked(given, statement, position)
     if isinstance(statement, str):
         return statement, _fixed_values(given)
     if given and isinstance(statement, (BoundStatement, BatchStatement)):
         kind = type(statement).__name__
-        raise TypeError(f"a {kind} takes no parameters, it has its own: {text_of(statement)}")
+        raise TypeError(
+            f"{place(position)}a {kind} takes no parameters, it has its own: {text_of(statement)}"
+        )
     return fixed(statement), _fixed_values(given)
 
 
 def take_as_driver(statement: Any, given: Any) -> Taken:
     """Fix a statement and its parameters as they are now; what they may be, the driver says."""
     if issubclass(type(statement), PreparedStatement):
-        try:
-            return statement.bind(given), None
-        except Exception:  # it will be raised again when the call is sent
-            return statement, given
+        return _bound(statement, given)
     if isinstance(given, (tuple, list, dict)):
         given = _fixed_values(given)
     return (statement if isinstance(statement, str) else fixed(statement)), given
 
 
-def _take_prepared(statement: Any, given: Any) -> Taken:
+def _take_prepared(statement: Any, given: Any, position: Optional[int]) -> Taken:
     if type(given) is not tuple:
-        given = checked(given, statement)
+        given = checked(given, statement, position)
     columns = statement.column_metadata or ()
     if isinstance(given, dict):
         matches = set(given) == {column.name for column in columns}
     else:
         matches = len(given) == len(columns)
     if not matches:
-        raise _mismatch(statement, given)
+        raise _mismatch(statement, given, position)
+    return _bound(statement, given)
+
+
+def _bound(statement: Any, given: Any) -> Taken:
     try:
-        return statement.bind(given), None
+        return with_own_payload(statement.bind(given)), None
     except Exception:  # a value of the wrong type: it will be raised again when the call is sent
+        if isinstance(given, (tuple, list, dict)):
+            given = _fixed_values(given)
         return statement, given
 
 
-def checked(given: Any, statement: Any) -> Parameters:
+def pair(item: Any, position: int) -> Any:
+    """Return an item as a statement and its parameters; raise `TypeError` for what is no pair."""
+    if type(item) is tuple and len(item) == 2:
+        return item
+    if isinstance(item, (str, bytes, Mapping)) or not hasattr(type(item), "__iter__"):
+        raise no_pair(item, position)
+    given = tuple(item)
+    if len(given) != 2:
+        raise no_pair(item, position)
+    return given
+
+
+def no_pair(item: Any, position: int) -> TypeError:
+    """Return the exception for an item that is no pair of a statement and its parameters."""
+    return TypeError(
+        f"{place(position)[:-2]} must be a pair of a statement and its parameters, "
+        f"not {type(item).__name__}"
+    )
+
+
+def place(position: Optional[int]) -> str:
+    """Return how a message begins that is about an item of an input."""
+    return "" if position is None else f"item {position} of the input: "
+
+
+def checked(given: Any, statement: Any, position: Optional[int] = None) -> Parameters:
     """Return the parameters as a tuple or a dict; raise `TypeError` for what can be neither."""
     if given is None:
         return ()
@@ -132,17 +164,17 @@ def checked(given: Any, statement: Any) -> Parameters:
         hasattr(given, "__len__") and hasattr(given, "__iter__")
     ):
         raise TypeError(
-            "parameters must be a sequence, such as a tuple or a list, or a dict, "
+            f"{place(position)}parameters must be a sequence, such as a tuple or a list, or a dict, "
             f"not {type(given).__name__}: {text_of(statement)}"
         )
     return tuple(given)
 
 
-def _mismatch(statement: Any, given: Parameters) -> ValueError:
+def _mismatch(statement: Any, given: Parameters, position: Optional[int]) -> ValueError:
     markers = ", ".join(column.name for column in statement.column_metadata or ()) or "none"
     got = ", ".join(map(str, given)) if isinstance(given, dict) else len(given)
     return ValueError(
-        f"the parameters must be those of the markers {markers}, got {got}; "
+        f"{place(position)}the parameters must be those of the markers {markers}, got {got}; "
         f"cassandra.query.UNSET_VALUE leaves a column as it is: {text_of(statement)}"
     )
 
@@ -156,4 +188,4 @@ def _fixed_values(given: Any) -> Any:
 
 
 def _fixed_value(value: Any) -> Any:
-    return copy.deepcopy(value) if isinstance(value, (list, dict, set, bytearray)) else value
+    return copy.deepcopy(value) if isinstance(value, CHANGEABLE) else value

@@ -68,4 +68,6 @@ def iterator(name: str, value: Any) -> Iterator[Any]:
     try:
         return iter(value)
     except TypeError:
+        if hasattr(type(value), "__iter__") or hasattr(type(value), "__getitem__"):
+            raise  # it is the caller's own
         raise TypeError(f"{name} must be an iterable, not {type(value).__name__}") from None

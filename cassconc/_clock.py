@@ -6,11 +6,17 @@ import heapq
 import itertools
 import logging
 import math
+import queue
 import threading
 import time
-from typing import Callable, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Protocol, Tuple
 
 logger = logging.getLogger("cassconc")
+
+if TYPE_CHECKING:
+    # What one thread puts so that another stops waiting. A queue in C, and no Event: an interrupt
+    # that strikes inside an Event leaves it locked, and then the driver's thread stops in `set`.
+    Signal = queue.SimpleQueue[None]
 
 
 class Timer:
@@ -48,48 +54,56 @@ class Clock(Protocol):
         Actions are short and never the caller's code: they share that thread.
         """
 
-    def wait(self, event: threading.Event, until: float) -> None:
-        """Wait until the event is set, or `monotonic()` has reached `until`; it may be infinite."""
+    def wait(self, signal: Signal, until: float) -> None:
+        """Wait for something in `signal`, and take it, or until `monotonic()` reaches `until`.
+
+        `until` may be infinite.
+        """
 
 
 class SystemClock:
     """The time of this machine, `time.monotonic`.
 
-    Guarantees: an action runs at its time or late, never early; in the order of
-    their times; on one daemon thread, which starts with the first action.
+    Guarantees: an action runs at its time or late, never early; in the order of their times; on
+    one daemon thread, which starts with the first action.
     """
 
     monotonic = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
-        # _changed's lock guards the rest
-        self._changed = threading.Condition(threading.Lock())
+        # re-entrant, see Gate
+        self._lock = threading.RLock()
+        # guarded by _lock:
+        self._changed = threading.Condition(self._lock)
         self._timers: List[Tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._thread: Optional[threading.Thread] = None
 
     def call_at(self, when: float, action: Callable[[], None]) -> Timer:
         timer = Timer(action)
-        with self._changed:
-            entry = (when, next(self._order), timer)
-            heapq.heappush(self._timers, entry)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="cassconc-clock", daemon=True)
-                thread.start()
-                self._thread = thread
-            elif self._timers[0] is entry:
+        with self._lock:
+            heapq.heappush(self._timers, (when, next(self._order), timer))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="cassconc-clock", daemon=True
+                )
+                self._thread.start()
+            elif self._timers[0][2] is timer:
                 self._changed.notify()
         return timer
 
-    def wait(self, event: threading.Event, until: float) -> None:
-        event.wait(_timeout(until - self.monotonic()))
+    def wait(self, signal: Signal, until: float) -> None:
+        try:
+            signal.get(timeout=_timeout(until - self.monotonic()))
+        except queue.Empty:
+            pass
 
     def _run(self) -> None:
         while True:
             self._next_due().run()
 
     def _next_due(self) -> Timer:
-        with self._changed:
+        with self._lock:
             while True:
                 left = self._timers[0][0] - self.monotonic() if self._timers else math.inf
                 if left <= 0:
@@ -98,7 +112,7 @@ class SystemClock:
 
 
 def _timeout(seconds: float) -> Optional[float]:
-    # what the waiting methods of threading take: None is for ever
+    # what the waiting methods of threading and queue take: None is for ever
     return None if seconds > threading.TIMEOUT_MAX else max(seconds, 0)
 
 

@@ -8,19 +8,42 @@ from __future__ import annotations
 
 import collections
 import math
+import queue
 import weakref
 from concurrent.futures import CancelledError, TimeoutError
-from typing import Any, Callable, Deque, Generator, Iterator, Optional, Set, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Collection,
+    Deque,
+    Generator,
+    Iterator,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 from ._clock import Clock
 from ._futures import CallFuture
-from ._report import TooManyErrors
+from ._report import FailureReport, TooManyErrors
 from ._window import AnyFuture, Window
+
+if TYPE_CHECKING:
+    from ._clock import Signal
 
 # Accepts one item of the input: (item, position, window) -> its future, which tells the window
 # when it has ended. Raises where the item is malformed, or nothing is accepted any more.
 Start = Callable[[Any, int, Window], AnyFuture]
 
+# Ends those of some calls that are not wanted any more.
+Drop = Callable[[Collection[AnyFuture]], None]
+
+# Makes of a call, its result or exception, and whether it has succeeded, what is handed out.
+Shape = Callable[[Any, Any, bool], Any]
+
+_END = object()
 _A_WHILE = 0.005  # seconds that a result which is there may wait for more input
 
 
@@ -38,7 +61,7 @@ class Consumer:
         start: Start,
         size: float,
         deadline: float,
-        sweep: Callable[[], None],
+        drop: Drop,
     ) -> None:
         self._window = window
         self._clock = clock
@@ -47,10 +70,14 @@ class Consumer:
         self._size = size  # how many calls are taken ahead, at most
         self._low = 0 if size == math.inf else size // 2  # at how many more are taken
         self._deadline = deadline
-        self._sweep = sweep  # ends what is not wanted any more
+        self._drop = drop
         self._taken = 0
         self._more = True  # the input has not ended
         self._error: Optional[Exception] = None  # with which it has
+        # for TooManyErrors:
+        self._report = FailureReport()
+        self._cancelled = 0
+        self._popped: Any = None
 
     # The calls that were taken and not handed out; a subclass orders them.
     _calls: Union[Deque[AnyFuture], Set[AnyFuture]]
@@ -76,21 +103,27 @@ class Consumer:
         After `patience` seconds less will do, if a result is there that could be handed out.
         """
         until = self._clock.monotonic() + patience
+        window, items = self._window, self._items
         while self._more and len(self._calls) < room:
-            if self._window.last != math.inf:
+            if window.last != math.inf or window.closed:
                 self._more = False
                 return
             try:
-                item = next(self._items)
-                self._add(self._start(item, self._taken, self._window))
-            except StopIteration:
-                self._more = False
-                return
+                item = next(items, _END)
+                if item is _END:
+                    self._more = False
+                    return
+                if window.last != math.inf:  # a call has failed meanwhile
+                    self._more = False
+                    return
+                call = self._start(item, self._taken, window)
             except Exception as error:  # of the input, of a malformed item, or after shutdown
                 self._more = False
                 self._error = error
+                window.note_error(error)
                 return
             self._taken += 1
+            self._add(call)
             if patience != math.inf and self._clock.monotonic() > until and self._is_ready():
                 return
 
@@ -116,76 +149,106 @@ class Consumer:
         if self._more and len(self._calls) - 1 <= self._low:
             self._take(self._size + 1, _A_WHILE)
         if self._window.max_errors is not None and self._window.last != math.inf:
-            if not len(self._calls) or self._is_past_end():
+            if not self._calls or self._is_past_end():
                 raise self._too_many_errors()
-        if not len(self._calls):
+        if not self._calls:
             self._raise_error()
             return False
         if not self._is_ready():
             self._wait(self._awaited(), self._is_ready)
+            return self.advance() if self._window.last != math.inf else True
         return True
 
     def _too_many_errors(self) -> TooManyErrors:
-        self._sweep()
-        never_sent = 0
+        self._drop(self._calls)
         for call in tuple(self._calls):
             if not isinstance(call, CallFuture):
                 call.cancel()
             self._wait(call, call.done)
-            never_sent += call.cancelled()
+            if call.cancelled():
+                self._cancelled += 1
+            else:
+                error = call.exception()
+                if error is not None:
+                    self._report.add(error)
         self._window.all_looked_at()
-        return TooManyErrors(self._taken, never_sent, self._window.report)
+        return TooManyErrors(self._taken, self._cancelled, self._report)
 
     def _raise_error(self) -> None:
         """Raise what the input, or a malformed item in it, has raised."""
         error, self._error = self._error, None
         if error is not None:
-            raise error
+            self._window.looked_at(error)
+            try:
+                raise error
+            finally:
+                del error  # no cycle through its traceback
 
     def _wait(self, awaited: object, is_ready: Callable[[], bool]) -> None:
         window = self._window
-        window.awaited = awaited
+        signal: Signal = queue.SimpleQueue()
+        window.awaited = awaited, signal
         try:
             while True:
-                # in this order: what ends after the look at it sets the event again
-                window.changed.clear()
+                # in this order: who ends a call looks at what is awaited afterwards
                 if is_ready():
                     return
-                if window.last < 0:
+                if window.closed:
                     raise CancelledError
                 if self._clock.monotonic() >= self._deadline:
                     raise TimeoutError
-                self._clock.wait(window.changed, self._deadline)
+                self._clock.wait(signal, self._deadline)
         finally:
             window.awaited = None
 
-    def pop(self) -> Tuple[Any, Any, bool]:
-        """Return the next call, its result or exception, and whether it has succeeded.
+    def pop(self) -> Optional[BaseException]:
+        """Take the next call out of the window; returns its exception if that ends the map.
 
-        To be called after `advance`. Raises the exception where it ends the map.
+        To be called after `advance`, and followed by `hand_out` otherwise. Raises `TooManyErrors`
+        where it is one failure too many.
         """
         call: Any = self._pop()
-        try:
-            try:
-                return call, call.result(), True
-            except Exception as error:
-                self._window.looked_at(error)
-                if not self._window.return_exceptions:
-                    raise
-                return call, error, False
-        finally:
-            del call  # no cycle through the exception's traceback
+        error: Any = CancelledError() if call.cancelled() else call.exception()
+        if error is None:
+            self._popped = call, call.result(), True
+            return None
+        if self._window.max_errors is not None:
+            self._count(call, error)
+        self._window.looked_at(error)
+        if not (self._window.return_exceptions and isinstance(error, Exception)):
+            return error  # type: ignore[no-any-return]
+        self._popped = call, error, False
+        return None
+
+    def hand_out(self, shape: Shape) -> Any:
+        """Return what `shape` makes of what was popped, and keep nothing of it."""
+        popped, self._popped = self._popped, None
+        return shape(*popped)
+
+    def _count(self, call: AnyFuture, error: BaseException) -> None:
+        if call.cancelled():
+            self._cancelled += 1
+            return
+        self._report.add(error)
+        if self._report.count > self._window.allowed:
+            raise self._too_many_errors() from None
 
     def stop(self) -> None:
         """End the map, from any thread: nothing more is sent, and who waits, ends."""
         self._window.close()
-        self._sweep()
+        self._drop(tuple(self._calls))
 
     def close(self) -> None:
         """Take nothing more, and send nothing more."""
         self._more = False
         self._items = iter(())
-        self.stop()
+        self._window.close()
+        calls = tuple(self._calls)
+        for call in calls:
+            if not isinstance(call, CallFuture):
+                call.cancel()
+        self._drop(calls)
+        self._calls.clear()
 
 
 class Ordered(Consumer):
@@ -211,10 +274,6 @@ class Ordered(Consumer):
     def _pop(self) -> AnyFuture:
         return self._calls.popleft()
 
-    def close(self) -> None:
-        super().close()
-        _cancel(self._calls)
-
 
 class Unordered(Consumer):
     """Hands out in the order in which the calls end."""
@@ -230,42 +289,41 @@ class Unordered(Consumer):
         self._calls.add(call)
 
     def _is_ready(self) -> bool:
-        return bool(self._ended)
+        ended = self._ended
+        while ended and ended[0] not in self._calls:
+            ended.popleft()  # an interrupt has struck when its end was told, so it was told twice
+        return bool(ended)
 
     def _awaited(self) -> object:
         return True
 
     def _is_past_end(self) -> bool:
-        return not self._ended
+        return not self._is_ready()
 
     def _pop(self) -> AnyFuture:
         call = self._ended.popleft()
         self._calls.remove(call)
         return call
 
-    def close(self) -> None:
-        super().close()
-        _cancel(self._calls)
 
-
-def _cancel(calls: Union[Deque[AnyFuture], Set[AnyFuture]]) -> None:
-    # those of a gate are not wanted any more, that is enough
-    for call in calls:
-        if not isinstance(call, CallFuture):
-            call.cancel()
-    calls.clear()
-
-
-def iterate(
-    consumer: Consumer, shape: Callable[[Any, Any, bool], Any]
-) -> Generator[Any, None, None]:
-    """Yield what `shape` makes of each call, its result or exception, and whether it succeeded.
+def iterate(consumer: Consumer, shape: Shape) -> Generator[Any, None, None]:
+    """Yield what `shape` makes of each call.
 
     When it is closed, or dropped after the first `next`, nothing more is sent. One that was never
     asked is no generator that runs yet: dropping it does not abort.
     """
+    failure = None
     try:
         while consumer.advance():
-            yield shape(*consumer.pop())
+            failure = consumer.pop()
+            if failure is not None:
+                break
+            yield consumer.hand_out(shape)
     finally:
         consumer.close()
+        del consumer  # the failure may be kept, and its traceback with this frame
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure

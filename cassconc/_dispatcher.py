@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import collections
+import functools
+import logging
 import math
 import threading
-from typing import Any, Deque, Iterable, List, Optional
+from typing import Any, Collection, List, Optional
 
 from . import _driver
 from ._adapter import Adapter, Request
@@ -14,24 +15,26 @@ from ._clock import Clock
 from ._driver import OperationTimedOut
 from ._errors import own
 from ._futures import CallFuture
-from ._gate import Gate
+from ._gate import Gate, Outcome, WouldWait
 from ._isolation import Isolation
 from ._retrier import Retrier
 from ._threads import helper_threads
 from ._watch import Watch
 
+logger = logging.getLogger("cassconc")
+
 _AT_A_STRETCH = 100  # calls that a thread sends one after the other
-_LOOK_AT_STREAMS = 32  # sends of a driver thread, between two looks at the free streams
 
 
 class Dispatcher:
     """Sends what the gate admits, and ends it.
 
-    Guarantees: no recursion. A call that ends while its thread is in `execute_async` leaves the
-    call that is admitted in its place to the loop in `_send`, further up the same stack. After
-    `_AT_A_STRETCH` calls that loop leaves the rest to a helper thread. A driver thread sends only
-    while the driver need not wait for a free stream; otherwise it leaves that to a helper thread
-    too, and so does the clock's thread, always.
+    Guarantees: no recursion. What is admitted while its thread is in `execute_async` is left to
+    the loop in `_send`, further up the same stack, and after `_AT_A_STRETCH` calls that loop
+    leaves the rest to a helper thread. A driver thread sends only while the driver need not wait
+    for a free stream; otherwise it leaves that to a helper thread too, and so does the clock's
+    thread, always. What is left is nowhere but in the gate, among the calls that were admitted and
+    not sent: so an interrupt can strike anywhere here, and who cleans up after it finds them all.
     """
 
     def __init__(self, session: Any, gate: Gate, clock: Clock, host_isolation: bool) -> None:
@@ -40,17 +43,11 @@ class Dispatcher:
         self._session = session
         self._is_session = _driver.is_session(session)
         self._isolation = Isolation(session, clock, host_isolation)
-        watch = Watch(session, clock, [gate, self._pages], self._ended_by_watch)
-        self._adapter = Adapter(
-            session, clock, watch, self._isolation, self._ended, self._fetch_page
-        )
-        self._retrier = Retrier(session, clock, self._leave_one, self._end_aside)
+        watch = Watch(session, clock, [gate, self._pages])
+        self._adapter = Adapter(session, clock, watch, self._isolation)
+        self._retrier = Retrier(session, clock)
         self._this_thread = threading.local()  # .backlog: what the loop on this thread sends
-        self._sends = 0  # by driver threads; a guess, for it is counted without a lock
-        self._may_block = False  # found at the last look at the streams
-        # guarded by gate.lock:
-        self._left_over: Deque[CallFuture] = collections.deque()
-        self._has_helper = False
+        self._has_helper = False  # guarded by gate.lock
 
     def start(self, call: CallFuture) -> None:
         """Accept a new call, and send it if its turn has come. From any thread of the caller.
@@ -62,69 +59,111 @@ class Dispatcher:
             if self.gate.enter(call):
                 self._send(call)
         except BaseException:
-            if call.running():
-                self._leave([call])
+            self._this_thread.backlog = []
+            self.gate.recover()
+            call.finish()
+            self._leave()
             raise
 
-    def sweep(self) -> None:
-        """End what waits, for its first attempt or another, and is not wanted any more."""
-        for call in self.gate.sweep():
-            self._end_aside(call)
+    def drop(self, calls: Collection[Any]) -> None:
+        """Cancel or end those of some calls of a window that are not wanted any more."""
+        for call in self.gate.drop([call for call in calls if isinstance(call, CallFuture)]):
+            self.end_aside(call)
 
-    def _ended(
+    def fetch_page(self, request: Request, call: Any) -> Any:
+        """Send the request for a later page of a call, wait for it, and return its result."""
+        page = CallFuture(self._pages, request, call)
+        self._pages.enter(page)
+        self._adapter.send(page, self)
+        return page.result()
+
+    def send_soon(self, call: CallFuture) -> None:
+        """Leave an admitted call to a helper thread."""
+        self._leave()
+
+    def end_aside(self, call: CallFuture) -> None:
+        """End a call that was put aside, with the failure that it has."""
+        if self._settle(call, None, None, call._exception, True)[1]:
+            self._leave()
+
+    def ended(
         self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
     ) -> None:
-        if error is not None:
-            admitted = self._fail(call, attempt, error)
-        else:
-            admitted = self._settle(call, attempt, result, None)
+        """Note the outcome of an attempt, as the driver tells it, and send what is admitted."""
+        admitted = self._outcome(call, attempt, result, error)[1]
         if admitted is None:
             return
-        if self._is_session and self._must_not_send():
-            self._leave([admitted])
-        else:
+        if self._may_block():
+            self._leave()
+            return
+        try:
             self._send(admitted)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            pass  # its call has ended with it, and this thread is the driver's
 
-    def _ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> None:
+    def ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> bool:
+        """End an attempt from the clock's thread; returns whether that outcome counts."""
         if isinstance(error, OperationTimedOut):
             self._isolation.timed_out(error.last_host)
-        admitted = self._fail(call, attempt, error)
+        counts, admitted = self._outcome(call, attempt, None, error)
         if admitted is not None:
-            self._leave([admitted])
+            self._leave()
+        return counts
 
-    def _end_aside(self, call: CallFuture) -> None:
-        admitted = self._settle(call, call.attempt, None, call._exception)
-        if admitted is not None:
-            self._leave([admitted])
-
-    def _fail(self, call: CallFuture, attempt: int, error: BaseException) -> Optional[CallFuture]:
-        """End a call unless it is tried again; returns who is admitted instead."""
+    def _outcome(
+        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
+    ) -> Outcome:
+        """End a call unless it is tried again."""
         described, window = call.call, call.window
         if isinstance(error, Exception) and described is not None:
-            statement, given = described
             position = None if window is None else call.position
-            error = own(error, Call(statement, given, position))
-            taken = self._retrier.take(call, attempt, error)
-            if taken is not None:
-                return taken[1]
-        admitted = self._settle(call, attempt, None, error)
-        if window is not None and window.last != math.inf:
-            self.sweep()
-        return admitted
+            request = call.request
+            sent = described[0] if request is None else request[0]
+            error = own(error, Call(*described, position), sent)
+            try:
+                taken = self._retrier.take(call, attempt, error, self)
+            except Exception:  # of a `Retry` of the caller's own
+                logger.exception("it can't be decided whether a call is tried again")
+            else:
+                if taken is not None:
+                    return taken
+        return self._settle(call, attempt, result, error, False)
 
     def _settle(
-        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
-    ) -> Optional[CallFuture]:
-        counts, admitted = call.owner.end(call, attempt, result, error)
-        if counts:
-            call.announce()
-        return admitted
+        self,
+        call: CallFuture,
+        attempt: Optional[int],
+        result: Any,
+        error: Optional[BaseException],
+        may_wait: bool,
+    ) -> Outcome:
+        gate = call.gate
+        try:
+            outcome = gate.end(call, attempt, result, error, may_wait)
+        except WouldWait:
+            # somebody holds the future's condition, which a driver thread does not wait for
+            helper_threads.run(
+                functools.partial(self._settle_late, call, attempt, result, error)
+            )
+            return True, None
+        finally:
+            call.finish()
+        for unwanted in gate.unwanted():
+            self.end_aside(unwanted)
+        return outcome
 
-    def _must_not_send(self) -> bool:
-        self._sends += 1
-        if self._sends % _LOOK_AT_STREAMS == 1 or self._may_block:
-            self._may_block = _driver.may_block(self._session)
-        return self._may_block
+    def _settle_late(
+        self, call: CallFuture, attempt: Optional[int], result: Any, error: Optional[BaseException]
+    ) -> None:
+        if self._settle(call, attempt, result, error, True)[1]:
+            self._leave()
+
+    def _may_block(self) -> bool:
+        if self._is_session:
+            return _driver.may_block(self._session)
+        return self._adapter.hides_session
 
     def _send(self, call: CallFuture) -> None:
         backlog: List[CallFuture]
@@ -138,37 +177,31 @@ class Dispatcher:
         sent = 0
         try:
             while sent < len(backlog) and sent < _AT_A_STRETCH:
-                self._adapter.send(backlog[sent])
+                self._adapter.send(backlog[sent], self)
                 sent += 1
         finally:
-            rest = backlog[sent:]
+            has_more = sent < len(backlog)
             backlog.clear()
-            if rest:
-                self._leave(rest)
+            if has_more:
+                self._leave()
 
-    def _leave(self, admitted: Iterable[CallFuture]) -> None:
-        """Leave admitted calls to a helper thread."""
+    def _leave(self) -> None:
+        """Have a helper thread send what was admitted and not sent."""
         with self.gate.lock:
-            self._left_over.extend(admitted)
             if self._has_helper:
                 return
             self._has_helper = True
         helper_threads.run(self._help)
 
-    def _leave_one(self, admitted: CallFuture) -> None:
-        self._leave([admitted])
-
     def _help(self) -> None:
         while True:
             with self.gate.lock:
-                if not self._left_over:
+                call = self.gate.next_unsent() or self._pages.next_unsent()
+                if call is None:
                     self._has_helper = False
                     return
-                call = self._left_over.popleft()
-            self._send(call)
-
-    def _fetch_page(self, request: Request, call: Any) -> Any:
-        page = CallFuture(self._pages, request, call)
-        self._pages.enter(page)
-        self._adapter.send(page)
-        return page.result()
+            try:
+                self._send(call)
+            except BaseException:
+                pass  # its call has ended with it
+            del call

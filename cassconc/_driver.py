@@ -23,6 +23,7 @@ from cassandra.cluster import (
 from cassandra.concurrent import ExecutionResult
 from cassandra.connection import ConnectionException, ConnectionShutdown
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
+from cassandra.util import OrderedMap, SortedSet
 from cassandra.query import (
     BatchStatement,
     BoundStatement,
@@ -59,6 +60,12 @@ TRANSIENT = (
     NoHostAvailable,
     ConnectionException,
 )
+
+# Values of these types can be changed after they were given.
+CHANGEABLE = (list, tuple, dict, set, bytearray, OrderedMap, SortedSet)
+
+# Failures that no host has answered with.
+NO_ANSWER = (OperationTimedOut, NoHostAvailable, ConnectionException)
 
 
 # ResponseFuture's; all. Without them, and without those of ResultSet, results are plain ResultSets.
@@ -104,22 +111,40 @@ def is_session(session: Any) -> bool:
     return issubclass(type(session), Session)  # isinstance is true of a Mock(spec=Session)
 
 
+def is_shutdown(session: Any) -> bool:
+    """Return whether the session says that it was shut down."""
+    try:
+        return getattr(session, "is_shutdown", False) is True
+    except Exception:  # of a session that is not the driver's: then nobody knows
+        return False
+
+
+def hides_session(session: Any) -> bool:
+    """Return whether this is no session of the driver, but one stands behind it."""
+    # all. Without it, that is found when the first response comes
+    return not is_session(session) and type(getattr(session, "_pools", None)) is dict
+
+
 def fixed(statement: Any) -> Any:
     """Return a copy that does not change when `statement` is bound again, cleared or changed."""
     taken = copy.copy(statement)
-    if isinstance(statement, BatchStatement):
-        if taken.custom_payload is not None:
-            taken.custom_payload = dict(taken.custom_payload)
-        if private.batches:
-            # all; without it, a batch that is cleared while it waits is sent without what it held
-            taken._statements_and_parameters = list(statement._statements_and_parameters)
-    return taken
+    if isinstance(statement, BatchStatement) and private.batches:
+        # all; without it, a batch that is cleared while it waits is sent without what it held
+        taken._statements_and_parameters = list(statement._statements_and_parameters)
+    return with_own_payload(taken)
+
+
+def with_own_payload(statement: Any) -> Any:
+    """Give a statement a custom payload of its own: the driver itself adds to it."""
+    if type(getattr(statement, "custom_payload", None)) is dict:
+        statement.custom_payload = dict(statement.custom_payload)
+    return statement
 
 
 def timed_out(response: Any) -> OperationTimedOut:
     """Return the exception with which the driver would end `response` at its time limit."""
     host = last_host(response)
-    where = str(host.endpoint) if host is not None else "no host queried before timeout"
+    where = "no host queried before timeout" if host is None else str(getattr(host, "endpoint", host))
     reason = "Client request timeout. See Session.execute[_async](timeout)"
     return OperationTimedOut({where: reason}, host)
 
@@ -158,9 +183,34 @@ def give_up(response: Any, exception: BaseException) -> None:
     """Keep the driver from working on for a response that nobody waits for any more."""
     response.clear_callbacks()
     if private.give_up and type(response) is ResponseFuture:
-        # all; without it, the driver's retry policy may send it again, unheard.
-        # Not _on_timeout: after a retry it frees a stream that another request uses.
+        # all; without it, the driver's retry policy may send it again, unheard
         response._set_final_exception(exception)
+        _orphan(response)
+
+
+def _orphan(response: Any) -> None:
+    """Tell the connection that nobody waits for this stream any more.
+
+    What the driver's own time-out does: a connection with too many such streams is replaced. But
+    that one trusts `_req_id`, which is another request's after a retry on the same host. Here the
+    stream must belong to this response. All have these parts; without them, a connection to a
+    node that hangs for long runs out of streams, and is lost then.
+    """
+    try:
+        connection, stream = response._connection, response._req_id
+        with connection.lock:
+            callback = connection._requests[stream][0]
+            if callback.func.__self__ is not response:
+                return
+            del connection._requests[stream]
+            connection.orphaned_request_ids.add(stream)
+            if len(connection.orphaned_request_ids) >= connection.orphaned_threshold:
+                connection.orphaned_threshold_reached = True
+        pool = response.session._pools.get(response._current_host)
+        if pool is not None:
+            pool.return_connection(connection, stream_was_orphaned=True)
+    except (AttributeError, KeyError, TypeError):
+        pass  # it was answered meanwhile, or the parts are not there
 
 
 DEFAULT_TIMEOUT = 10.0  # of a session, in seconds; only one without profiles can change its own
@@ -177,7 +227,11 @@ def may_block(session: Any) -> bool:
         for pool in tuple(session._pools.values()):
             # all. _pools is {host: pool}; without it, driver threads never send
             for connection in pool.get_connections():
-                if connection.in_flight + _SPARE_STREAMS > connection.max_request_id:
+                if (
+                    connection.in_flight + _SPARE_STREAMS > connection.max_request_id
+                    or connection.is_closed
+                    or connection.is_defunct
+                ):
                     return True
     except (AttributeError, TypeError):
         return True
@@ -232,16 +286,26 @@ class SlimResultSet(ResultSet):  # type: ignore[misc]
     @property
     def was_applied(self) -> Any:
         """Whether a conditional statement was applied; see the driver's `ResultSet`."""
-        return ResultSet.was_applied.fget(_Applied(self))
+        return _Applied(self).was_applied
 
 
-class _Applied:
-    # what the driver's was_applied asks its self for
+class _Applied(ResultSet):  # type: ignore[misc]
+    """What the driver's `was_applied` looks at, the query included."""
+
     def __init__(self, result: SlimResultSet) -> None:
         self.column_names = result.column_names
-        self.current_rows = result.current_rows
+        self._current_rows = result._current_rows
         self.response_future = result.response_future
         self.response_future.query = (result._rest or _NOTHING)[5]
+
+
+def turn_page(result: Any, page: Any) -> None:
+    """Have `result` go on with the rows of `page`."""
+    if private.results:
+        # `_current_rows`: all. Without it, the rows are those of a new ResultSet in its place
+        result.response_future, result._current_rows = page.response_future, page._current_rows
+    else:
+        ResultSet.__init__(result, page.response_future, page.current_rows)
 
 
 def slim_result_set(response: Any, rows: Any, row_factory: Any) -> Optional[SlimResultSet]:

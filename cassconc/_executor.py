@@ -112,6 +112,7 @@ class CassandraExecutor(Maps):
             RuntimeError: After `shutdown`, and when the interpreter exits.
         """
         if not check_runnable("fn", fn):
+            self._gate.check_open()
             return self._workers.submit(fn, *args, **kwargs)
         if args and kwargs:
             raise TypeError(f"a statement takes positional or named parameters: {text_of(fn)}")
@@ -156,13 +157,14 @@ class CassandraExecutor(Maps):
                 callback that calls this does not wait for itself.
             cancel_futures: Cancel what was not sent yet.
         """
-        if self._viewed is not None:
+        if self._viewed is not None or self._gate.is_abandoned:
             return
-        waiting = self._gate.close(SHUT_DOWN, cancel_futures)
+        waiting, again = self._gate.close(SHUT_DOWN, cancel_futures)
         if cancel_futures:
             for call in waiting:
                 call.cancel()
-            self._starter.dispatcher.sweep()
+            for call in again:
+                self._starter.dispatcher.end_aside(call)
         self._workers.shutdown(False, cancel_futures)
         if wait:
             self._gate.wait()

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import math
 import threading
 from concurrent.futures import Future, _base
-from typing import Any, Callable, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Protocol, Tuple
 
 from ._threads import helper_threads
+
+if TYPE_CHECKING:
+    from ._gate import Gate
 
 logger = logging.getLogger("cassconc")
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
-CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call is told of as soon as it is cancelled
+CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as it is cancelled
 
-_this_thread = threading.local()  # .owner: whose future's callback runs on it
-
-
-class Owner(Protocol):
-    """What a future needs of the gate that admits it."""
-
-    lock: threading.Lock
-
-    def end(
-        self, call: CallFuture, attempt: int, result: Any, exception: Optional[BaseException]
-    ) -> Tuple[bool, Optional[CallFuture]]: ...
-
-    def put_aside(
-        self, call: CallFuture, attempt: int, exception: BaseException
-    ) -> Tuple[bool, Optional[CallFuture]]: ...
-
-    def try_again(self, call: CallFuture) -> bool: ...
-
-    def cancel(self, call: CallFuture) -> bool: ...
-
-    def release(self) -> None: ...
+# .runs: the future whose done-callback runs on it; .calls_back: the same, on a helper thread
+_this_thread = threading.local()
 
 
 class Observer(Protocol):
     """What a future tells the window that it belongs to."""
 
-    last: float  # what comes later in the input is not wanted; guarded by the owner's lock
+    closed: bool  # nothing more is wanted
+    last: float  # what comes later in the input is not wanted; guarded by the gate's lock
 
-    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
-        """Note an outcome; the owner's lock is held."""
+    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> bool:
+        """Note an outcome; returns whether less is wanted now. The gate's lock is held."""
 
     def ended(self, call: CallFuture) -> None:
         """Note that the call has ended, in whatever way; no lock is held."""
@@ -53,11 +39,13 @@ class Observer(Protocol):
 class CallFuture(Future):  # type: ignore[type-arg]
     """The future of a call that goes through a gate.
 
-    Guarantees: the state changes only under the owner's lock, and under the future's condition as
-    well where it has one. The condition is made, under the owner's lock, when somebody asks for
+    Guarantees: the state changes only under the gate's lock, and under the future's condition as
+    well where it has one. The condition is made, under the gate's lock, when somebody asks for
     it: `wait`, `as_completed`, and a `result` that is not there yet. So whoever ends a future
     either finds its condition, or nobody has seen the future unfinished and waits. The condition
-    is acquired before the owner's lock, never after it.
+    is acquired before the gate's lock, never after it.
+
+    What a change of state leads to is done in `finish`, when no lock is held.
 
     Done-callbacks run on helper threads, in the order in which they were added, one at a time.
     """
@@ -65,17 +53,17 @@ class CallFuture(Future):  # type: ignore[type-arg]
     __slots__ = (
         # those of Future
         "_state", "_result", "_exception", "_waiters", "_done_callbacks",
-        # guarded like the state
-        "condition", "calling_back", "attempt",
-        # set once
-        "owner", "window", "position", "call",
-        # set and cleared by who sends the call
-        "request", "response", "deadline", "tries",
+        # guarded by the gate's lock
+        "condition", "calls_back", "unfinished", "attempt",
+        # set once, and cleared when the call has ended
+        "gate", "window", "position", "call", "request",
+        # who sends the call
+        "response", "deadline", "tries",
     )  # fmt: skip
 
     def __init__(
         self,
-        owner: Owner,
+        gate: Gate,
         request: Any,
         call: Tuple[Any, Any],
         window: Optional[Observer] = None,
@@ -85,11 +73,12 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self._state = PENDING
         self._result = None
         self._exception: Optional[BaseException] = None
-        self._done_callbacks: Any = None
+        self._done_callbacks: Optional[Deque[Callable[[Any], object]]] = None  # type: ignore
         self.condition: Optional[threading.Condition] = None
-        self.calling_back = False
+        self.calls_back = False  # callbacks run, or will
+        self.unfinished = False  # the state says that the call has ended, but nobody was told
         self.attempt = 0
-        self.owner = owner
+        self.gate = gate
         self.window = window
         self.position = position
         self.call: Optional[Tuple[Any, Any]] = call
@@ -101,11 +90,53 @@ class CallFuture(Future):  # type: ignore[type-arg]
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         if self.condition is None:
-            with self.owner.lock:
+            with self.gate.lock:
                 if self.condition is None:
                     self._waiters: List[Any] = []
                     self.condition = threading.Condition()
         return self.condition
+
+    def settle(self, state: str, result: Any, exception: Optional[BaseException]) -> None:
+        """End the future; the gate's lock is held, and the condition where there is one."""
+        self._result = result
+        self._exception = exception
+        self.calls_back = bool(self._done_callbacks)
+        self.unfinished = True
+        self._state = state
+
+    def tell_waiters(self) -> None:
+        """Wake those who wait for the future; its condition is held."""
+        for waiter in self._waiters:
+            if self._state is CANCELLED:
+                waiter.add_cancelled(self)
+            elif self._exception is not None:
+                waiter.add_exception(self)
+            else:
+                waiter.add_result(self)
+        if self.condition is not None:
+            self.condition.notify_all()
+
+    def finish(self) -> None:
+        """Let go of what is not needed any more, tell the window, and run the callbacks.
+
+        No lock is held: what is let go is the caller's, and may run anything. An interrupt may
+        strike in it, and it is called again then: nothing in it does harm when it is done twice.
+        """
+        if not self.unfinished:
+            return
+        window = self.window
+        if window is not None:
+            window.ended(self)
+        else:
+            self.call = None
+        self.let_go()
+        if self.calls_back:
+            helper_threads.run(self._call_back)
+        self.unfinished = False
+
+    def let_go(self) -> None:
+        """Let go of what is not needed any more."""
+        self.request = self.response = self.window = self.tries = None
 
     def put_aside(self, exception: BaseException) -> None:
         """Get ready for another attempt; `exception` ends the call if there is none."""
@@ -113,56 +144,30 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.response = None
         self.deadline = math.inf
 
-    def settle(self, state: str, result: Any, exception: Optional[BaseException]) -> bool:
-        """End the future; the owner's lock is held, and the condition where there is one.
-
-        Returns whether `announce` has callbacks to run.
-        """
-        self._result = result
-        self._exception = exception
-        self._state = state
-        self.request = self.response = None  # in this order, see Adapter.send
-        if self.window is None:
-            self.call = None
-        if self.condition is not None:
-            for waiter in self._waiters:
-                if state is CANCELLED:
-                    waiter.add_cancelled(self)
-                elif exception is not None:
-                    waiter.add_exception(self)
-                else:
-                    waiter.add_result(self)
-            self.condition.notify_all()
-        self.calling_back = bool(self._done_callbacks)
-        return self.calling_back
-
-    def announce(self) -> None:
-        """Tell the window and the callbacks that the future has ended; no lock is held."""
-        window, self.window = self.window, None
-        if window is not None:
-            window.ended(self)
-        if self.calling_back:
-            helper_threads.run(self._call_back)
-
     def _call_back(self) -> None:
-        _this_thread.owner = self.owner
+        _this_thread.calls_back = self
         try:
             while True:
-                with self.owner.lock:
+                with self.gate.lock:
                     if not self._done_callbacks:
-                        self.calling_back = False
+                        held, self.calls_back = self.calls_back, False
                         break
-                    callback = self._done_callbacks.pop(0)
+                    callback = self._done_callbacks.popleft()
                 self._run(callback)
         finally:
-            _this_thread.owner = None
-            self.owner.release()
+            _this_thread.calls_back = None
+        if held:
+            self.gate.release()
 
     def _run(self, callback: Callable[[Any], object]) -> None:
+        outer = getattr(_this_thread, "runs", None)
+        _this_thread.runs = self
         try:
             callback(self)
         except BaseException:
             logger.exception("a done-callback of %r failed", self)
+        finally:
+            _this_thread.runs = outer
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call `fn(future)` when the future has ended, on a helper thread; if it has, now.
@@ -170,18 +175,34 @@ class CallFuture(Future):  # type: ignore[type-arg]
         Callbacks of one future run one after the other in the order in which they were added
         (PEP 3148). What one raises is logged, and the next one runs. From any thread.
         """
-        with self.owner.lock:
-            if self.calling_back or self._state in (PENDING, RUNNING):
+        caller = getattr(_this_thread, "runs", None)  # whose callback adds this one
+        with self.gate.lock:
+            has_ended = self.done()
+            # One that a callback adds comes after those that are there. If there are none it runs
+            # at once where it is the same future's, for that callback may wait for it, and not
+            # where it is another one's: there may be a chain of those.
+            now = has_ended and (
+                not self._done_callbacks if caller is self else caller is None and not self.calls_back
+            )
+            if not now:
                 if self._done_callbacks is None:
-                    self._done_callbacks = []
+                    self._done_callbacks = collections.deque()
                 self._done_callbacks.append(fn)
-                return
-        self._run(fn)
+                if not has_ended or self.calls_back:
+                    return
+                self.calls_back = True
+                self.gate._held += 1
+        if now:
+            self._run(fn)
+        else:
+            helper_threads.run(self._call_back)
 
     def cancel(self) -> bool:
         """Cancel the call unless it was sent; returns whether it is cancelled. From any thread."""
-        if self.owner.cancel(self):
-            self.announce()
+        try:
+            self.gate.cancel(self)
+        finally:
+            self.finish()
         return self._state is CANCELLED
 
     def cancelled(self) -> bool:
@@ -221,7 +242,18 @@ class CallFuture(Future):  # type: ignore[type-arg]
         """Refused, see `set_running_or_notify_cancel`."""
         self.set_running_or_notify_cancel()
 
+    def __repr__(self) -> str:
+        # like that of Future, but it takes no lock: it is asked for under a logger's
+        state, outcome = self._state, ""
+        if state is FINISHED:
+            error = self._exception
+            what = "returned" if error is None else "raised"
+            outcome = f" {what} {type(self._result if error is None else error).__name__}"
+        state = "cancelled" if state is CANCELLED else state.lower()
+        return f"<{type(self).__name__} at {id(self):#x} state={state}{outcome}>"
 
-def current_owner() -> Optional[Owner]:
-    """Return whose future's done-callback runs on this thread, if one does."""
-    return getattr(_this_thread, "owner", None)
+
+def called_back_gate() -> Optional[Gate]:
+    """Return the gate of the future whose done-callback runs on this thread, if one does."""
+    future = getattr(_this_thread, "calls_back", None)
+    return None if future is None else future.gate

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import collections
+import queue
 import threading
-from typing import Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, current_owner
-from ._stats import Stats
+from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, called_back_gate
+from ._stats import Counts, Stats
+from ._threads import helper_threads
+
+if TYPE_CHECKING:
+    from ._clock import Signal
 
 SHUT_DOWN = "cannot schedule new futures after shutdown"  # the text of the standard
 
+# Whether an outcome counts, and who is admitted in the place of the call.
 Outcome = Tuple[bool, Optional[CallFuture]]
 
 _TOO_LATE: Outcome = (False, None)
+
+
+class WouldWait(Exception):
+    """Somebody holds the condition of a future, which a driver thread does not wait for."""
 
 
 class Gate:
@@ -21,27 +31,34 @@ class Gate:
 
     Guarantees: a call is in flight from the moment a method returns it as admitted until its
     future ends, or until it is put aside to be tried again. Only the first outcome of an attempt
-    counts. Methods decide under `lock` and return what is to be done; sending, waking and
-    callbacks are left to who called them.
+    counts. Methods decide under `lock` and return what is to be done; sending, and `finish` of
+    the futures that have ended, are left to who called them. An admitted call is sent by who
+    claims it; until then any thread may.
 
-    `lock` is a leaf: nothing is acquired while it is held. It guards all that is here, and the
-    state of the gate's futures (see `CallFuture`).
+    `lock` guards all that is here, and the state of the gate's futures (see `CallFuture`). It is a
+    leaf: no other lock is acquired while it is held. It is re-entrant because the garbage
+    collector may run anybody's finalizer, and the interpreter a signal handler, at any moment
+    that it is held; what they do to the gate then finds it in order.
     """
 
     def __init__(self, concurrency: float) -> None:
         self.concurrency = concurrency
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         # guarded by lock:
         self._closed: Optional[str] = None  # why nothing more is accepted
+        self.is_abandoned = False  # it is another process's
         self._retries = True  # whether what has failed may be tried again
-        self._waiting: Deque[CallFuture] = collections.deque()  # some may have ended
+        self._waiting: Deque[CallFuture] = collections.deque()  # some may have been cancelled
+        self._again: Deque[CallFuture] = collections.deque()  # before these; some may have ended
         self._in_flight: Set[CallFuture] = set()
-        self._aside: Set[CallFuture] = set()  # will be tried again, but not yet
+        self._unsent: Dict[CallFuture, None] = {}  # of these, those that nobody has claimed
+        self._aside: Set[CallFuture] = set()  # they are to be tried again
+        self._unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
+        self._dropped: List[CallFuture] = []  # to be finished when the lock is released
         self._held = 0  # what `wait` waits for besides: futures whose callbacks run, and others
         self._excused = 0  # of these, the callbacks in which somebody waits in `wait`
-        self._idle = threading.Condition(self.lock)
-        self._submitted = self._succeeded = self._cancelled = self._retried = 0
-        self._failed: Dict[str, int] = {}  # by type
+        self._waiters: List[Signal] = []  # those who wait in `wait`
+        self._counts = Counts()
 
     def check_open(self) -> None:
         """Raise `RuntimeError` when the gate is closed."""
@@ -56,25 +73,71 @@ class Gate:
         with self.lock:
             if self._closed is not None:
                 raise RuntimeError(self._closed)
-            self._submitted += 1
-            if len(self._in_flight) < self.concurrency:
+            self._counts.submitted += 1
+            if not self._wants(call):  # its map was aborted while its item was taken
+                self._drop(call)
+            elif len(self._in_flight) < self.concurrency:
                 self._let_in(call)
                 return True
-            self._waiting.append(call)
+            else:
+                self._waiting.append(call)
+        self._finish_dropped()
+        return False
+
+    def claim(self, call: CallFuture) -> bool:
+        """Return whether the caller is to send this call: for each attempt one is."""
+        try:
+            del self._unsent[call]  # atomic, so it needs no lock
+        except KeyError:
             return False
+        return True
+
+    def recover(self) -> None:
+        """Complete what an interrupt has left half done, and admit who can be; none is sent."""
+        with self.lock:
+            for call in [each for each in self._in_flight if each.done()]:
+                self._in_flight.discard(call)
+                self._unsent.pop(call, None)
+            for call in [each for each in self._unsent if each not in self._in_flight]:
+                self._let_in(call)
+            while self._admit() is not None:
+                pass
+
+    def next_unsent(self) -> Optional[CallFuture]:
+        """Return the first of the admitted calls that nobody has claimed."""
+        with self.lock:
+            return next(iter(self._unsent), None)
 
     def end(
-        self, call: CallFuture, attempt: int, result: Any, exception: Optional[BaseException]
+        self,
+        call: CallFuture,
+        attempt: Optional[int],
+        result: Any,
+        exception: Optional[BaseException],
+        may_wait: bool = True,
     ) -> Outcome:
-        """End a call with the outcome of one of its attempts.
+        """End a call with the outcome of one of its attempts; then `finish` it if that counts.
 
-        Returns whether this outcome counts, and who is admitted in the place of the call.
+        `attempt` is `None` for one that is not in flight any more, but was put aside.
+
+        Raises `WouldWait` when it may not wait for those who look at the future just now.
         """
         with self.lock:
-            if call.condition is None:
-                return self._end(call, attempt, result, exception)
-        with call.condition, self.lock:
-            return self._end(call, attempt, result, exception)
+            condition = call.condition
+            if condition is None:
+                outcome = self._end(call, attempt, result, exception)
+        if condition is not None:
+            if not condition.acquire(blocking=may_wait):
+                raise WouldWait
+            try:
+                with self.lock:
+                    outcome = self._end(call, attempt, result, exception)
+                if outcome[0]:
+                    call.tell_waiters()
+            finally:
+                condition.release()
+        self._finish_dropped()
+        return outcome
 
     def put_aside(self, call: CallFuture, attempt: int, exception: BaseException) -> Outcome:
         """Put a call aside that is to be tried again, because an attempt ended with `exception`.
@@ -86,58 +149,80 @@ class Gate:
             if call not in self._in_flight or call.attempt != attempt or not self._wants(call):
                 return _TOO_LATE
             self._in_flight.remove(call)
+            self._unsent.pop(call, None)
             self._aside.add(call)
             call.put_aside(exception)
-            return True, self._admit()
+            outcome = True, self._admit()
+        self._finish_dropped()
+        return outcome
 
-    def try_again(self, call: CallFuture) -> bool:
-        """Take back a call that was put aside; returns whether it is admitted at once."""
-        with self.lock:
-            if call not in self._aside or not self._wants(call):
-                return False  # it has ended, or whoever does not want it any more ends it
-            self._aside.remove(call)
-            self._retried += 1
-            if len(self._in_flight) < self.concurrency:
-                self._let_in(call)
-                return True
-            self._waiting.appendleft(call)  # it came before those that wait
-            return False
+    def try_again(self, call: CallFuture) -> Tuple[bool, bool]:
+        """Take back a call that was put aside.
 
-    def sweep(self) -> List[CallFuture]:
-        """Cancel what waits for its first attempt and is not wanted any more.
-
-        Returns the calls that wait for another attempt and are not wanted: they are to be ended.
+        Returns whether it will be tried again, if it has not ended, and if so, whether it is
+        admitted at once.
         """
         with self.lock:
-            unwanted = [call for call in self._waiting if not self._wants(call)]
-            if unwanted:
-                self._waiting = collections.deque(filter(self._wants, self._waiting))
+            if call not in self._aside or not self._wants(call):
+                return False, False
+            self._aside.remove(call)
+            self._counts.retried += 1
+            if len(self._in_flight) < self.concurrency:
+                self._let_in(call)
+                return True, True
+            self._again.append(call)  # it came before those that wait
+            return True, False
+
+    def unwanted(self) -> List[CallFuture]:
+        """Return the calls that were put aside and are to be ended, each once."""
+        if not self._unwanted:  # nearly always
+            return []
+        with self.lock:
+            unwanted, self._unwanted = self._unwanted, []
+            return unwanted
+
+    def sent(self, call: CallFuture, attempt: int, response: Any) -> bool:
+        """Note the response future of an attempt; returns False when that has ended already."""
+        with self.lock:
+            if call.attempt != attempt or call not in self._in_flight:
+                return False
+            call.response = response
+            return True
+
+    def cancel(self, call: CallFuture) -> None:
+        """Cancel a call unless it was sent; then `finish` it."""
+        with call._condition:
+            with self.lock:
+                if call._state is not PENDING:
+                    return
+                self._counts.cancelled += 1
+                self._settle(call, CANCELLED, None, None)
+            call.tell_waiters()
+
+    def drop(self, calls: Iterable[CallFuture]) -> List[CallFuture]:
+        """Cancel those of a window's calls that are not wanted and were not sent.
+
+        Returns those that are to be ended, because they were put aside.
+        """
+        with self.lock:
+            unwanted = [call for call in calls if not self._wants(call)]
             for call in unwanted:
                 if call._state is PENDING:
                     self._drop(call)
-            tried = [call for call in unwanted if call._state is RUNNING]
-            return tried + [call for call in self._aside if not self._wants(call)]
+            aside = [call for call in unwanted if call in self._aside]
+        self._finish_dropped()
+        return aside
 
-    def cancel(self, call: CallFuture) -> bool:
-        """Cancel a call that was never sent; returns whether it was cancelled just now."""
-        with call._condition, self.lock:
-            if call._state is not PENDING:
-                return False
-            self._cancelled += 1
-            if call.settle(CANCELLED, None, None):
-                self._held += 1
-            return True
+    def close(self, reason: str, cancel: bool = False) -> Tuple[List[CallFuture], List[CallFuture]]:
+        """Accept nothing more, `reason` says why; and with `cancel`, try nothing again, either.
 
-    def close(self, reason: str, cancel: bool = False) -> List[CallFuture]:
-        """Accept nothing more, `reason` says why; returns the calls that wait.
-
-        `cancel` says that nothing is tried again, either.
+        Returns the calls that wait for their first attempt, and those for another one.
         """
         with self.lock:
             self._closed = self._closed or reason
             if cancel:
                 self._retries = False
-            return list(self._waiting)
+            return list(self._waiting), [*self._aside, *self._again]
 
     def in_flight(self) -> List[CallFuture]:
         """Return the calls in flight."""
@@ -147,71 +232,94 @@ class Gate:
     def stats(self) -> Stats:
         """Return what became of the calls so far."""
         with self.lock:
-            failed = dict(self._failed)
-            ended = self._succeeded + sum(failed.values()) + self._cancelled
-            in_flight, aside = len(self._in_flight), len(self._aside)
-            return Stats(
-                submitted=self._submitted,
-                queued=self._submitted - ended - in_flight - aside,
-                in_flight=in_flight,
-                waiting_for_retry=aside,
-                succeeded=self._succeeded,
-                failed=failed,
-                cancelled=self._cancelled,
-                retried=self._retried,
-            )
+            return self._counts.snapshot(len(self._in_flight), len(self._aside))
+
+    def _finish_dropped(self) -> None:
+        if not self._dropped:  # nearly always
+            return
+        with self.lock:
+            dropped, self._dropped = self._dropped, []
+        for call in dropped:
+            call.let_go()
 
     # What follows is called with the lock held.
 
     def _let_in(self, call: CallFuture) -> None:
+        self._unsent[call] = None  # first, and `_in_flight` last, so that `recover` sees it
         call._state = RUNNING
         call.attempt += 1
         self._in_flight.add(call)
 
+    def _drop(self, call: CallFuture) -> None:
+        self._counts.cancelled += 1
+        call.settle(CANCELLED, None, None)
+        call.calls_back = False  # nobody has this future but its map
+        self._dropped.append(call)
+
     def _wants(self, call: CallFuture) -> bool:
         if call._state is RUNNING and not self._retries:
             return False
-        return call.window is None or call.position <= call.window.last
+        window = call.window
+        return window is None or (call.position <= window.last and not window.closed)
 
     def _end(
-        self, call: CallFuture, attempt: int, result: Any, exception: Optional[BaseException]
+        self,
+        call: CallFuture,
+        attempt: Optional[int],
+        result: Any,
+        exception: Optional[BaseException],
     ) -> Outcome:
-        if call._state is not RUNNING or call.attempt != attempt:
+        if call._state is not RUNNING or (
+            attempt is not None and (call.attempt != attempt or call not in self._in_flight)
+        ):
             return _TOO_LATE
+        window = call.window
+        self._settle(call, FINISHED, result, exception)
         self._in_flight.discard(call)
-        if call.settle(FINISHED, result, exception):
-            self._held += 1
+        self._unsent.pop(call, None)
         if exception is None:
-            self._succeeded += 1
+            self._counts.succeeded += 1
         else:
             self._aside.discard(call)
-            kind = type(exception).__name__
-            self._failed[kind] = self._failed.get(kind, 0) + 1
-        if call.window is not None:
-            call.window.settled(call, exception)
+            self._counts.fail(exception)
+        if window is not None and window.settled(call, exception):
+            self._unwanted += [each for each in self._aside if not self._wants(each)]
+            for each in self._waiting:
+                if each._state is PENDING and not self._wants(each):
+                    self._drop(each)
         return True, self._admit()
 
+    def _settle(
+        self, call: CallFuture, state: str, result: Any, exception: Optional[BaseException]
+    ) -> None:
+        call.settle(state, result, exception)
+        if call.calls_back:
+            self._held += 1
+
     def _admit(self) -> Optional[CallFuture]:
-        while self._waiting and len(self._in_flight) < self.concurrency:
-            call = self._waiting.popleft()
-            if call._state is PENDING:
-                if call.window is None or call.position <= call.window.last:
-                    self._let_in(call)
-                    return call
+        while len(self._in_flight) < self.concurrency:
+            line = self._again or self._waiting
+            if not line:
+                break
+            call = line[0]
+            wanted = self._wants(call) and not call.done() and call not in self._in_flight
+            if wanted:
+                self._let_in(call)
+            elif call._state is PENDING:
                 self._drop(call)
-            elif call._state is RUNNING:
-                if self._wants(call):
-                    self._let_in(call)
-                    return call
-                self._aside.add(call)  # who made it unwanted sweeps
-        if not self._in_flight and not self._aside:
-            self._idle.notify_all()
+            elif call._state is RUNNING and call not in self._in_flight:
+                self._aside.add(call)
+                self._unwanted.append(call)
+            line.popleft()  # last, for an interrupt may strike before
+            if wanted:
+                return call
+        if not self._in_flight and self._waiters:
+            self._wake()
         return None
 
-    def _drop(self, call: CallFuture) -> None:
-        """Cancel a call of a window that was never sent; nobody but the window knows of it."""
-        self._cancelled += 1
-        call.settle(CANCELLED, None, None)
+    def _wake(self) -> None:
+        for signal in self._waiters:
+            signal.put(None)
 
     # The end of the executor
 
@@ -224,37 +332,43 @@ class Gate:
         """Take one `hold` back, or note that the callbacks of one future have run."""
         with self.lock:
             self._held -= 1
-            self._idle.notify_all()
+            self._wake()
 
     def wait(self) -> None:
         """Wait until every call has ended and its callbacks have run.
 
         Called in a callback, it does not wait for that one, nor for others that wait here.
         """
-        inside = current_owner() is self
+        helper_threads.wake()  # if none could be started, callbacks still wait
+        inside = called_back_gate() is self
+        signal: Signal = queue.SimpleQueue()
         with self.lock:
             self._excused += inside
-            self._idle.notify_all()
-            try:
-                while (
-                    self._in_flight
-                    or self._waiting
-                    or self._aside
-                    or self._held > (self._excused if inside else 0)
-                ):
-                    self._idle.wait()
-            finally:
+            self._waiters.append(signal)
+            self._wake()
+        try:
+            while not self._is_idle(inside):
+                signal.get()
+        finally:
+            with self.lock:
                 self._excused -= inside
+                self._waiters.remove(signal)
+
+    def _is_idle(self, inside: bool) -> bool:
+        with self.lock:
+            calls = self._in_flight or self._waiting or self._again or self._aside
+            return not calls and self._held <= (self._excused if inside else 0)
 
     def abandon(self, reason: str) -> None:
         """End everything, in a forked child, where nothing of it will ever be answered."""
-        self.lock = threading.Lock()
-        self._idle = threading.Condition(self.lock)
+        self.lock = threading.RLock()
+        self.is_abandoned = True
         self._closed = reason
-        calls = [*self._in_flight, *self._waiting, *self._aside]
-        for pending in (self._in_flight, self._waiting, self._aside):
+        calls = [*self._in_flight, *self._waiting, *self._again, *self._aside]
+        for pending in (self._in_flight, self._unsent, self._waiting, self._again, self._aside):
             pending.clear()
         self._held = 0
+        self._waiters = []
         for call in calls:
             call.condition = None
             if not call.done():

@@ -274,8 +274,8 @@ class Maps(Executor):
         self._gate.check_open()
         window = Window(self._gate, title, return_exceptions, max_errors)
         kind = Ordered if ordered else Unordered
-        sweep = self._starter.dispatcher.sweep
-        consumer = kind(window, self._clock, items, start, size, deadline, sweep)
+        drop = self._starter.dispatcher.drop
+        consumer = kind(window, self._clock, items, start, size, deadline, drop)
         consumer.fill()
         return iterate(consumer, _call_and_result if with_calls else _result)
 

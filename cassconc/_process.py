@@ -23,12 +23,17 @@ def register(gate: Gate, closes: bool) -> None:
     """Have the interpreter wait for the gate's calls when it exits.
 
     A gate that `closes` accepts no new ones then; one that does not is open to its owner alone,
-    for what was accepted as a whole before.
+    for what was accepted as a whole before. When the main thread has ended, none is open.
     """
     with _lock:
         _gates[gate] = closes
-        if closes and _exiting is not None:
+        if _exiting is not None:
             gate.close(_exiting)
+
+
+def is_exiting() -> bool:
+    """Return whether the main thread has come to its end."""
+    return _exiting is not None
 
 
 def _exit() -> None:

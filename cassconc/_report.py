@@ -63,7 +63,7 @@ class FailureReport:
 
 
 def _call_of(exception: BaseException) -> Optional[Call]:
-    call = getattr(exception, "call", None)
+    call = vars(exception).get("call")  # a class of the caller's may have a property of that name
     return call if isinstance(call, Call) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional
 
-from ._driver import ResultSet
+from ._driver import ResultSet, turn_page
 
 
 class PagedResultSet(ResultSet):  # type: ignore[misc]
@@ -32,7 +32,7 @@ class PagedResultSet(ResultSet):  # type: ignore[misc]
         page = self._fetch(self.paging_state)
         if self._traced:
             self._earlier.append(self.response_future)
-        super().__init__(page.response_future, page.current_rows)
+        turn_page(self, page)
 
     def get_all_query_traces(self, max_wait_sec_per: Optional[float] = None) -> List[Any]:
         """Return the traces of all pages that were fetched, like the driver's method."""

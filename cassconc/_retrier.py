@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, Callable, Optional
+from typing import Any, Optional, Protocol
 
 from ._calls import Call
 from ._clock import Clock
-from ._driver import TRANSIENT
-from ._errors import add_note
+from ._driver import TRANSIENT, is_shutdown
+from ._errors import add_note, set_attribute
 from ._futures import CallFuture
 from ._gate import Outcome
 from ._retry import RetryEvent, Tries
@@ -17,10 +17,28 @@ from ._threads import helper_threads
 
 _NO_BUDGET = 0.1  # seconds to wait at least when there is none
 
-# what a retry can't harm, whatever timestamp it has
-_HARMLESS = re.compile(
-    r"\s*SELECT\b|.*\bUSING\s+(TTL\s+\S+\s+AND\s+)?TIMESTAMP\b", re.IGNORECASE | re.DOTALL
+# What says nothing in a statement: strings, quoted names and comments.
+_TEXT = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$ | --[^\n]* | //[^\n]* | /\*.*?\*/""",
+    re.DOTALL | re.VERBOSE,
 )
+# What a retry can't harm, whatever timestamp it is sent with.
+_HARMLESS = re.compile(
+    r"""\s*(?: SELECT\b
+          | BEGIN\s+ (?:UNLOGGED\s+|COUNTER\s+)? BATCH\s+ USING\s+ TIMESTAMP\b
+          | (?!BEGIN\b) .*\bUSING\s+ (?:TTL\s+\S+\s+AND\s+)? TIMESTAMP\b )""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+
+class Sink(Protocol):
+    """Where calls go whose time has come; called on the clock's thread."""
+
+    def send_soon(self, call: CallFuture) -> None:
+        """Send an admitted call."""
+
+    def end_aside(self, call: CallFuture) -> None:
+        """End a call that was put aside, with the failure that it has."""
 
 
 class Retrier:
@@ -28,95 +46,91 @@ class Retrier:
 
     Guarantees: a call that waits for its retry holds no thread and no place in the gate. Its
     retry comes before all that waits in the gate, for the call came before them.
-
-    Args:
-        send: Sends an admitted call, from the clock's thread.
-        end: Ends a call that was put aside, with the failure that it has.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        clock: Clock,
-        send: Callable[[CallFuture], None],
-        end: Callable[[CallFuture], None],
-    ) -> None:
+    def __init__(self, session: Any, clock: Clock) -> None:
         self._session = session
         self._clock = clock
-        self._send = send
-        self._end = end
 
-    def take(self, call: CallFuture, attempt: int, error: Exception) -> Optional[Outcome]:
+    def take(
+        self, call: CallFuture, attempt: int, error: Exception, sink: Sink
+    ) -> Optional[Outcome]:
         """Take a call whose attempt has failed; returns `None` when it is not tried again."""
-        if call.tries is None or not isinstance(error, TRANSIENT):
+        tries = call.tries
+        if tries is None:
             return None
-        delay = self._delay(call, attempt, error)
+        is_transient = isinstance(error, TRANSIENT)
+        if is_transient or tries.exceptions:
+            _tell_attempts(error, attempt, tries)
+        delay = self._delay(call, attempt, error, tries) if is_transient else None
         if delay is None:
             return None
-        outcome = call.owner.put_aside(call, attempt, error)
+        outcome = call.gate.put_aside(call, attempt, error)
         if not outcome[0]:
             return None
-        call.tries.exceptions.append(error)
+        tries.exceptions.append(error)
         self._tell(call, attempt, error, delay)
-        self._later(call, delay)
+        self._later(call, delay, sink)
         return outcome
 
-    def _delay(self, call: CallFuture, attempt: int, error: Exception) -> Optional[float]:
-        request, tries = call.request, call.tries
+    def _delay(
+        self, call: CallFuture, attempt: int, error: Exception, tries: Tries
+    ) -> Optional[float]:
+        request = call.request
         if request is None:
             return None
-        earlier = tuple(tries.exceptions)
-        error.attempts = (*earlier, error)  # type: ignore[attr-defined]
-        if earlier:
-            kinds = ", ".join(type(e).__name__ for e in earlier)
-            add_note(error, f"attempt {attempt}; before it: {kinds}")
-        if not getattr(request.statement, "is_idempotent", False):
+        statement = request[0]
+        if not getattr(statement, "is_idempotent", False):
             add_note(error, "not tried again: the statement is not marked as idempotent")
             return None
-        if not self._is_harmless(request.statement, tries):
+        if not _is_harmless(statement, tries):
             add_note(error, "not tried again: the timestamp of the first attempt can't be kept")
             return None
-        if attempt >= tries.retry.attempts or getattr(self._session, "is_shutdown", 0) is True:
+        if attempt >= tries.retry.attempts or is_shutdown(self._session):
             return None
-        delay: float = tries.retry.wait(attempt)
-        return delay if self._is_in_time(call, delay) else None
-
-    def _is_harmless(self, statement: Any, tries: Tries) -> bool:
-        if not tries.was_sent or tries.timestamp is not None:
-            return True
-        statement = getattr(statement, "prepared_statement", statement)
-        text = getattr(statement, "query_string", None)
-        return isinstance(text, str) and _HARMLESS.match(text) is not None
-
-    def _is_in_time(self, call: CallFuture, delay: float) -> bool:
-        total_time = call.tries.retry.total_time
-        now = self._clock.monotonic()
-        return total_time is None or now + delay - call.tries.started <= total_time
+        delay = tries.retry.wait(attempt)
+        return delay if tries.has_time(self._clock.monotonic() + delay) else None
 
     def _tell(self, call: CallFuture, attempt: int, error: Exception, delay: float) -> None:
         on_retry, described = call.tries.retry.on_retry, call.call
         if on_retry is not None and described is not None:
-            event = RetryEvent(
-                Call(*described, None if call.window is None else call.position),
-                attempt,
-                error,
-                delay,
-            )
+            position = None if call.window is None else call.position
+            event = RetryEvent(Call(*described, position), attempt, error, delay)
             helper_threads.run(functools.partial(on_retry, event))
 
-    def _later(self, call: CallFuture, delay: float) -> None:
+    def _later(self, call: CallFuture, delay: float, sink: Sink) -> None:
         when = self._clock.monotonic() + delay
-        self._clock.call_at(when, functools.partial(self._again, call))
+        self._clock.call_at(when, functools.partial(self._again, call, sink))
 
-    def _again(self, call: CallFuture) -> None:
+    def _again(self, call: CallFuture, sink: Sink) -> None:
+        tries = call.tries
         if call.done():
             return
-        if call.tries.budget.take(self._clock.monotonic()):
-            if call.owner.try_again(call):
-                self._send(call)
+        if tries.budget.take(self._clock.monotonic()):
+            taken, admitted = call.gate.try_again(call)
+            if admitted:
+                sink.send_soon(call)
+            elif not taken:
+                sink.end_aside(call)
             return
-        delay = _NO_BUDGET + call.tries.retry.wait(call.attempt)
-        if self._is_in_time(call, delay):
-            self._later(call, delay)
+        delay = _NO_BUDGET + tries.retry.wait(call.attempt)
+        if tries.has_time(self._clock.monotonic() + delay):
+            self._later(call, delay, sink)
         else:
-            self._end(call)
+            sink.end_aside(call)
+
+
+def _tell_attempts(error: Exception, attempt: int, tries: Tries) -> None:
+    earlier = tuple(tries.exceptions)
+    set_attribute(error, "attempts", (*earlier, error))
+    if earlier:
+        kinds = ", ".join(type(each).__name__ for each in earlier)
+        add_note(error, f"attempt {attempt}; before it: {kinds}")
+
+
+def _is_harmless(statement: Any, tries: Tries) -> bool:
+    if not tries.was_sent or tries.timestamp is not None:
+        return True
+    statement = getattr(statement, "prepared_statement", statement)
+    text = getattr(statement, "query_string", None)
+    return isinstance(text, str) and _HARMLESS.match(_TEXT.sub(" ", text)) is not None

@@ -124,3 +124,8 @@ class Tries:
         self.was_sent = False
         self.timestamp: Optional[int] = None
         self.exceptions: List[Exception] = []
+
+    def has_time(self, when: float) -> bool:
+        """Return whether a retry may be sent at that time."""
+        total_time = self.retry.total_time
+        return total_time is None or when - self.started <= total_time

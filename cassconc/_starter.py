@@ -6,7 +6,7 @@ from contextvars import copy_context
 from typing import Any, Callable, NamedTuple, Optional
 
 from ._adapter import Options
-from ._calls import Taken, check_runnable, checked, is_statement, take
+from ._calls import Taken, check_runnable, checked, is_statement, no_pair, pair, take
 from ._consumer import Start
 from ._dispatcher import Dispatcher
 from ._futures import CallFuture
@@ -46,7 +46,7 @@ class Starter(NamedTuple):
             return self._of_callable(fn)
 
         def start(item: Any, position: int, window: Window) -> AnyFuture:
-            taken = _take_item(fn, item, position)
+            taken = take(fn, item, position)
             return self.start(fn, item, taken, window, position)
 
         return start
@@ -55,38 +55,25 @@ class Starter(NamedTuple):
         """Return what starts calls of items that are pairs of a statement and its parameters."""
 
         def start(item: Any, position: int, window: Window) -> AnyFuture:
-            try:
-                statement, given = item
-            except (TypeError, ValueError):
-                statement = None
-            if isinstance(item, str) or not is_statement(statement):
-                raise TypeError(
-                    f"item {position} of the input must be a pair of a statement and its "
-                    f"parameters, not {type(item).__name__}"
-                )
-            taken = _take_item(statement, given, position)
+            statement, given = pair(item, position)
+            if not is_statement(statement):
+                raise no_pair(item, position)
+            taken = take(statement, given, position)
             return self.start(statement, given, taken, window, position)
 
         return start
 
     def _of_callable(self, fn: Callable[..., Any]) -> Start:
         def start(item: Any, position: int, window: Window) -> AnyFuture:
-            arguments = checked(item, fn)
+            arguments = checked(item, fn, position)
+            self.gate.check_open()
             if isinstance(arguments, dict):
                 future = self.workers.submit(fn, **arguments)
             else:
                 future = self.workers.submit(fn, *arguments)
             # a CallFuture has them, too
             future.call, future.position = (fn, item), position  # type: ignore[attr-defined]
-            counted = window.max_errors is not None
-            future.add_done_callback(window.ended_elsewhere if counted else window.ended)
+            future.add_done_callback(window.ended_elsewhere)
             return future
 
         return start
-
-
-def _take_item(statement: Any, given: Any, position: int) -> Taken:
-    try:
-        return take(statement, given)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"item {position} of the input: {error}") from None

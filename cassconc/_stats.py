@@ -27,3 +27,30 @@ class Stats(NamedTuple):
     """Those that will never be sent."""
     retried: int
     """How often something was tried again."""
+
+
+class Counts:
+    """Counts calls. Whoever has it guards it."""
+
+    def __init__(self) -> None:
+        self.submitted = self.succeeded = self.cancelled = self.retried = 0
+        self.failed: Dict[str, int] = {}  # by type
+
+    def fail(self, exception: BaseException) -> None:
+        """Count a failure."""
+        kind = type(exception).__name__
+        self.failed[kind] = self.failed.get(kind, 0) + 1
+
+    def snapshot(self, in_flight: int, aside: int) -> Stats:
+        """Return the statistics, with so many calls in flight and put aside."""
+        ended = self.succeeded + sum(self.failed.values()) + self.cancelled
+        return Stats(
+            submitted=self.submitted,
+            queued=self.submitted - ended - in_flight - aside,
+            in_flight=in_flight,
+            waiting_for_retry=aside,
+            succeeded=self.succeeded,
+            failed=dict(self.failed),
+            cancelled=self.cancelled,
+            retried=self.retried,
+        )

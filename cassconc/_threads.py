@@ -5,11 +5,11 @@ from __future__ import annotations
 import collections
 import logging
 import threading
-from typing import Callable, Deque
+from typing import Callable, Deque, Optional
 
 logger = logging.getLogger("cassconc")
 
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 
 class HelperThreads:
@@ -27,42 +27,62 @@ class HelperThreads:
     _IDLE = 10.0
 
     def __init__(self) -> None:
-        # _changed's lock guards the rest
-        self._changed = threading.Condition(threading.Lock())
+        # Re-entrant, see Gate; and `with` takes it as it is, not its condition, for an interrupt
+        # can't come between the taking and the block.
+        self._lock = threading.RLock()
+        # guarded by _lock:
+        self._changed = threading.Condition(self._lock)
         self._jobs: Deque[Job] = collections.deque()
         self._leader: object = None  # who takes the next job; None: whoever is woken first
         self._progress = 0  # jobs that were started
         self._watched = False  # one standby looks whether the leader gets on
         self._standby = 0  # threads that wait, that one included
         self._held_up = 0  # threads in a job that have lost the lead
+        self._newest: Optional[threading.Thread] = None
+        self._newest_counts = True  # whether that one has come as far as to count itself
         self._names = 0
 
     def run(self, job: Job) -> None:
         """Run `job()` on a helper thread; what it raises is logged. From any thread."""
-        with self._changed:
+        with self._lock:
             self._jobs.append(job)
-            if self._leader is None:
-                self._wake()
+            thread = self._wake() if self._leader is None else None
+        self._start(thread)
 
-    def _wake(self) -> None:
-        # _changed is held
+    def wake(self) -> None:
+        """See to it that jobs are run, if a thread could not be started before."""
+        with self._lock:
+            thread = self._wake() if self._leader is None and self._jobs else None
+        self._start(thread)
+
+    def _wake(self) -> Optional[threading.Thread]:
+        # _lock is held; who calls this starts the thread when it is released
         if self._standby:
             self._changed.notify()
-        else:
+        elif self._newest_counts or self._newest is None or not self._newest.is_alive():
             self._names += 1
             name = f"cassconc-helper-{self._names}"
-            self._standby += 1
-            try:
-                threading.Thread(target=self._run, name=name, daemon=True).start()
-            except RuntimeError:  # no more threads to be had: the ones that are there must do
-                self._standby -= 1
-                logger.exception("no helper thread could be started")
+            self._newest = threading.Thread(target=self._run, name=name, daemon=True)
+            self._newest_counts = False
+            return self._newest
+        return None
+
+    def _start(self, thread: Optional[threading.Thread]) -> None:
+        if thread is None:
+            return
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: those that are there must do
+            logger.exception("no helper thread could be started")
 
     def _run(self) -> None:
         me = object()
+        with self._lock:
+            self._standby += 1
+            self._newest_counts = True
         while self._take_the_lead(me):
             while True:
-                with self._changed:
+                with self._lock:
                     if self._leader is not me:
                         self._held_up -= 1
                         self._standby += 1
@@ -73,8 +93,8 @@ class HelperThreads:
                         break
                     job = self._jobs.popleft()
                     self._progress += 1
-                    if not self._watched:
-                        self._wake()
+                    thread = None if self._watched else self._wake()
+                self._start(thread)
                 try:
                     job()
                 except BaseException:
@@ -83,7 +103,7 @@ class HelperThreads:
 
     def _take_the_lead(self, me: object) -> bool:
         """Wait on standby until there is a job to be led; False when none came for long."""
-        with self._changed:
+        with self._lock:
             while True:
                 if self._leader is None and self._jobs:
                     self._leader = me
@@ -97,7 +117,7 @@ class HelperThreads:
                     self._watch()
 
     def _watch(self) -> None:
-        # _changed is held
+        # _lock is held
         seen = self._leader, self._progress
         self._watched = True
         self._changed.wait(self._STALL / (1 + self._held_up))

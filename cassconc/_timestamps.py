@@ -35,9 +35,11 @@ class Timestamps:
         def execute_and_keep(*args: Any, **kwargs: Any) -> Any:
             self._this_thread.tries = tries
             try:
-                return execute(*args, **kwargs)
+                response = execute(*args, **kwargs)
             finally:
                 self._this_thread.tries = None
+            tries.was_sent = True  # even if the listener has not seen it
+            return response
 
         return execute_and_keep
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import threading
 from typing import Any, Callable, Optional, Sequence
 
 from ._clock import Clock, Timer
 from ._driver import ConnectionShutdown, give_up, timed_out
+from ._driver import is_shutdown as is_session_shutdown
 from ._futures import CallFuture
 from ._gate import Gate
 
+logger = logging.getLogger("cassconc")
+
 _POLL = 0.25  # seconds
+
+# (call, attempt, error): ends an attempt, and returns whether that outcome counts
+End = Callable[[CallFuture, int, BaseException], bool]
 
 
 class Watch:
@@ -26,39 +34,32 @@ class Watch:
     seconds after the session's shutdown, at which the driver forgets what is in flight.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        clock: Clock,
-        gates: Sequence[Gate],
-        ended: Callable[[CallFuture, int, BaseException], None],
-    ) -> None:
+    def __init__(self, session: Any, clock: Clock, gates: Sequence[Gate]) -> None:
         self._session = session
         self._clock = clock
         self._gates = gates
-        self._ended = ended
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # written under _lock, read without it:
         self._next_look = math.inf  # infinite: the watch rests
         # guarded by _lock:
         self._timer: Optional[Timer] = None
 
-    def sent(self, call: CallFuture, limit: float) -> None:
+    def sent(self, call: CallFuture, limit: float, end: End) -> None:
         """Watch over a call that is about to be sent; `limit` in seconds."""
         now = self._clock.monotonic()
         call.deadline = now + limit
         if call.deadline < self._next_look or self._next_look == math.inf:
-            self._look_at(min(call.deadline, now + _POLL))
+            self._look_at(min(call.deadline, now + _POLL), end)
 
-    def _look_at(self, when: float) -> None:
+    def _look_at(self, when: float, end: End) -> None:
         with self._lock:
             if when < self._next_look:
                 if self._timer is not None:
                     self._timer.cancel()
-                self._next_look = when
-                self._timer = self._clock.call_at(when, self._look)
+                self._timer = self._clock.call_at(when, functools.partial(self._look, end))
+                self._next_look = when  # last, for no timer may be to be had
 
-    def _look(self) -> None:
+    def _look(self, end: End) -> None:
         # Who sends from here on finds that the watch rests, and wakes it. Who has read the time
         # of this look instead was in flight before, and is seen by it.
         with self._lock:
@@ -67,23 +68,26 @@ class Watch:
         calls = [call for gate in self._gates for call in gate.in_flight()]
         if not calls:
             return
-        is_shutdown = getattr(self._session, "is_shutdown", False) is True
+        is_shutdown = is_session_shutdown(self._session)
         now = self._clock.monotonic()
         next_look = now + _POLL
         for call in calls:
-            attempt = call.attempt
-            if is_shutdown or call.deadline <= now:
-                self._end(call, attempt, is_shutdown)
+            attempt, deadline = call.attempt, call.deadline
+            if is_shutdown or deadline <= now:
+                self._end(call, attempt, is_shutdown, end)
             else:
-                next_look = min(next_look, call.deadline)
-        self._look_at(next_look)
+                next_look = min(next_look, deadline)
+        self._look_at(next_look, end)
 
-    def _end(self, call: CallFuture, attempt: int, is_shutdown: bool) -> None:
-        response = call.response
-        if is_shutdown:
-            error = ConnectionShutdown("the session was shut down while the call was in flight")
-        else:
-            error = timed_out(response)
-        self._ended(call, attempt, error)
-        if response is not None:
-            give_up(response, error)
+    def _end(self, call: CallFuture, attempt: int, is_shutdown: bool, end: End) -> None:
+        try:
+            response = call.response
+            error: Exception
+            if is_shutdown:
+                error = ConnectionShutdown("the session was shut down while the call was in flight")
+            else:
+                error = timed_out(response)
+            if end(call, attempt, error) and response is not None:
+                give_up(response, error)
+        except Exception:  # of a session or a response that is not the driver's
+            logger.exception("a call could not be ended in good order")

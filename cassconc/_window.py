@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
 import weakref
 from concurrent.futures import Future
-from typing import Any, Deque, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
 
-from ._futures import CallFuture, Owner
-from ._report import FailureReport
+from . import _process
+from ._futures import CallFuture
+from ._gate import Gate
+from ._threads import helper_threads
+
+if TYPE_CHECKING:
+    from ._clock import Signal
 
 logger = logging.getLogger("cassconc")
 
@@ -29,51 +35,77 @@ class Window:
 
     def __init__(
         self,
-        owner: Owner,
+        gate: Gate,
         title: str,
         return_exceptions: bool,
         max_errors: Union[int, float, None] = None,
     ) -> None:
-        self._owner = owner
+        self._gate = gate
         self.return_exceptions = return_exceptions or max_errors is not None
         self.max_errors = max_errors
-        self.changed = threading.Event()  # set when a call ends that the consumer waits for
-        self.awaited: object = None  # that call, or True for any
+        # The call that the consumer waits for, or True for any, and what it waits at.
+        self.awaited: Optional[Tuple[object, Signal]] = None
         self.ended_calls: Optional[weakref.ref[Deque[AnyFuture]]] = None
-        # guarded by the owner's lock:
+        self.closed = False  # nothing more is wanted
+        # guarded by the gate's lock:
         self.last: float = math.inf  # the last position that is still wanted
+        self.allowed: float = max_errors if type(max_errors) is int else math.inf
         self._ended_count = 0
-        self.failed_count = 0
-        self.report = FailureReport()
+        self._failed_count = 0
         self._failures: Dict[str, int] = {}  # by type, those that nobody looked at
         weakref.finalize(self, _report, title, self._failures)
 
-    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> None:
-        """Note an outcome; the owner's lock is held."""
+    def settled(self, call: AnyFuture, exception: Optional[BaseException]) -> bool:
+        """Note an outcome; returns whether less is wanted now. The gate's lock is held."""
         self._ended_count += 1
-        if exception is None:
-            return
-        self.failed_count += 1
-        kind = type(exception).__name__
-        self._failures[kind] = self._failures.get(kind, 0) + 1
-        if self.max_errors is not None:
-            self.report.add(exception)
-        if self._ends_map():
-            self.last = min(self.last, call.position)
-
-    def _ends_map(self) -> bool:
+        if exception is not None:
+            self._failed_count += 1
+            kind = type(exception).__name__
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+        elif not self._failed_count or self.last != math.inf:
+            return False
+        position: int = call.position  # type: ignore[union-attr]
         if self.max_errors is None:
-            return not self.return_exceptions
+            if exception is None or self.return_exceptions:
+                return False
+            return self._end_at(position)
+        if not self._is_over_budget():
+            return False
+        # the failure that is too many is not yielded, so it is not wanted, either
+        if self.allowed == math.inf:
+            self.allowed = self._failed_count - (exception is not None)
+        return self._end_at(position - (exception is not None))
+
+    def _end_at(self, position: int) -> bool:
+        if position >= self.last:
+            return False
+        self.last = position
+        return True
+
+    def _is_over_budget(self) -> bool:
         if isinstance(self.max_errors, int):
-            return self.failed_count > self.max_errors
-        return (
-            self._ended_count >= _ENOUGH and self.failed_count > self.max_errors * self._ended_count
+            return self._failed_count > self.max_errors
+        return self._ended_count >= _ENOUGH and (
+            self._failed_count > (self.max_errors or 0) * self._ended_count
         )
 
+    def note_error(self, error: BaseException) -> None:
+        """Note a failure of the map itself, such as one of its input."""
+        kind = type(error).__name__
+        with self._gate.lock:
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+
     def ended_elsewhere(self, call: Any) -> None:
-        """Note that a call has ended that no gate knows of."""
-        with self._owner.lock:
-            self.settled(call, None if call.cancelled() else call.exception())
+        """Note that a call has ended that no gate knows of: one of a callable, which aborts less.
+
+        As with `ThreadPoolExecutor.map`, only the consumer ends such a map, or its `max_errors`.
+        """
+        exception = None if call.cancelled() else call.exception()
+        if self.max_errors is not None:
+            with self._gate.lock:
+                self.settled(call, exception)
+        elif exception is not None:
+            self.note_error(exception)
         self.ended(call)
 
     def ended(self, call: AnyFuture) -> None:
@@ -82,29 +114,37 @@ class Window:
             ended_calls = self.ended_calls()
             if ended_calls is not None:
                 ended_calls.append(call)
-        if self.awaited is call or self.awaited is True:
-            self.changed.set()
+        awaited = self.awaited
+        if awaited is not None and (awaited[0] is call or awaited[0] is True):
+            awaited[1].put(None)
 
     def looked_at(self, error: BaseException) -> None:
         """Note that a failure has reached the caller."""
         kind = type(error).__name__
-        with self._owner.lock:
+        with self._gate.lock:
             if kind in self._failures:
                 self._failures[kind] -= 1
 
     def all_looked_at(self) -> None:
         """Note that all failures so far have reached the caller."""
-        with self._owner.lock:
+        with self._gate.lock:
             self._failures.clear()
 
     def close(self) -> None:
         """Want nothing more; whoever waits for a call of this map gets a `CancelledError`."""
-        with self._owner.lock:
-            self.last = -1
-        self.changed.set()
+        self.closed = True
+        awaited = self.awaited
+        if awaited is not None:
+            awaited[1].put(None)
 
 
 def _report(title: str, failures: Dict[str, int]) -> None:
     kinds = [f"{count} {kind}" for kind, count in failures.items() if count]
-    if kinds:
-        logger.error("failures of map(%s) that nobody looked at: %s", title, ", ".join(kinds))
+    if not kinds:
+        return
+    text = "failures of map(%s) that nobody looked at: %s"
+    log = functools.partial(logger.error, text, title, ", ".join(kinds))
+    if _process.is_exiting() and threading.current_thread() is threading.main_thread():
+        log()  # no helper thread may be to be had any more
+    else:
+        helper_threads.run(log)  # its handlers are the caller's code

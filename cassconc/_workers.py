@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Set, Tuple
 
 from ._gate import SHUT_DOWN
+
+_NOW_AND_THEN = 0.05  # seconds
 
 
 class Workers:
@@ -29,11 +31,13 @@ class Workers:
         self._thread_name_prefix = thread_name_prefix
         self._initializer = initializer
         self._initargs = initargs
-        self._this_thread = threading.local()  # .is_worker
         self._lock = threading.Lock()
         # guarded by _lock:
         self._pool: Optional[ThreadPoolExecutor] = None
         self._shut_down = False
+        # Workers, and those of them that wait in `shutdown`; a set's single operations are atomic.
+        self._threads: Set[threading.Thread] = set()
+        self._waiting: Set[threading.Thread] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a callable; raises what `ThreadPoolExecutor.submit` raises."""
@@ -45,27 +49,41 @@ class Workers:
                     self.max_workers,
                     self._thread_name_prefix,
                     _start_worker,
-                    (self._this_thread, self._initializer, self._initargs),
+                    (self._threads, self._initializer, self._initargs),
                 )
             pool = self._pool
         return pool.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
-        """Shut the pool down; one of its own threads, which would wait for itself, never waits."""
+        """Shut the pool down; one of its own threads, which would wait for itself, does not."""
         with self._lock:
             self._shut_down = True
             pool = self._pool
-        if pool is not None:
-            if getattr(self._this_thread, "is_worker", False):
-                wait = False
-            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        if pool is None:
+            return
+        me = threading.current_thread()
+        pool.shutdown(wait=wait and me not in self._threads, cancel_futures=cancel_futures)
+        if wait and me in self._threads:
+            self._waiting.add(me)
+            try:
+                self._join_others()
+            finally:
+                self._waiting.discard(me)
+
+    def _join_others(self) -> None:
+        # Who waits here itself is not waited for. Nobody tells of that, so this looks now and then.
+        while True:
+            busy = [each for each in self._threads - self._waiting if each.is_alive()]
+            if not busy:
+                return
+            busy[0].join(_NOW_AND_THEN)
 
 
 def _start_worker(
-    this_thread: threading.local,
+    threads: Set[threading.Thread],
     initializer: Optional[Callable[..., object]],
     initargs: Tuple[Any, ...],
 ) -> None:
-    this_thread.is_worker = True
+    threads.add(threading.current_thread())
     if initializer is not None:
         initializer(*initargs)

@@ -11,19 +11,23 @@ generator takes its input as it is consumed, `max(10 * concurrency, 1000)` calls
 
 from __future__ import annotations
 
+import logging
 import math
 from concurrent.futures import Future
 from contextvars import copy_context
 from itertools import cycle
-from typing import Any, Iterable, List
+from typing import Any, Callable, Iterable, List, Tuple
 
-from ._calls import take_as_driver
+from . import _checks
+from ._calls import pair, take_as_driver
 from ._consumer import Consumer, Ordered, Unordered, iterate
 from ._driver import EXEC_PROFILE_DEFAULT, ExecutionResult
 from ._executor import CassandraExecutor
 from ._futures import CallFuture
 from ._threads import helper_threads
 from ._window import Window
+
+logger = logging.getLogger("cassconc")
 
 __all__ = [
     "ExecutionResult",
@@ -44,15 +48,16 @@ class _Executor(CassandraExecutor):
         view = self.with_options(execution_profile=profile)
 
         def start(item: Any, position: int, window: Window) -> CallFuture:
-            statement, given = item
+            statement, given = pair(item, position)
             taken = take_as_driver(statement, given)
             return view._starter.start(statement, given, taken, window, position)
 
         kind = Ordered if ordered else Unordered
         size = max(10 * self._gate.concurrency, 1000)
         window = Window(self._gate, "execute_concurrent", not raise_on_first_error)
-        sweep = self._starter.dispatcher.sweep
-        return kind(window, self._clock, iter(pairs), start, size, math.inf, sweep)
+        drop = self._starter.dispatcher.drop
+        items = _checks.iterator("statements_and_parameters", pairs)
+        return kind(window, self._clock, items, start, size, math.inf, drop)
 
     def gather(self, consumer: Consumer) -> List[ExecutionResult]:
         """Return the results by position, so that one slow call does not hold up the input."""
@@ -60,15 +65,30 @@ class _Executor(CassandraExecutor):
         try:
             consumer.fill()
             while consumer.advance():
-                call, result, succeeded = consumer.pop()
-                missing = call.position + 1 - len(results)
+                failure = consumer.pop()
+                if failure is not None:
+                    raise failure
+                position, result = consumer.hand_out(_position_and_result)
+                missing = position + 1 - len(results)
                 if missing > 0:
                     results.extend([None] * missing)
-                results[call.position] = ExecutionResult(succeeded, result)
-                del call, result
+                results[position] = result
         finally:
             consumer.close()
         return results
+
+
+class _Results(Future):  # type: ignore[type-arg]
+    """A future whose callbacks may raise anything, and the next one runs."""
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        def guarded(future: Future[Any]) -> None:
+            try:
+                fn(future)
+            except BaseException:
+                logger.exception("a done-callback of %r failed", future)
+
+        super().add_done_callback(guarded)
 
 
 def execute_concurrent(
@@ -113,6 +133,10 @@ def execute_concurrent(
     return iterate(consumer, _execution_result)
 
 
+def _position_and_result(call: Any, result: Any, succeeded: bool) -> Tuple[int, ExecutionResult]:
+    return call.position, ExecutionResult(succeeded, result)
+
+
 def _execution_result(call: Any, result: Any, succeeded: bool) -> ExecutionResult:
     return ExecutionResult(succeeded, result)
 
@@ -128,7 +152,8 @@ def execute_concurrent_with_args(
         parameters: An iterable of sequences or dicts of parameters.
         args, kwargs: Further arguments of `execute_concurrent`.
     """
-    return execute_concurrent(session, zip(cycle((statement,)), parameters), *args, **kwargs)
+    pairs = zip(cycle((statement,)), _checks.iterator("parameters", parameters))
+    return execute_concurrent(session, pairs, *args, **kwargs)
 
 
 def execute_concurrent_async(
@@ -147,10 +172,11 @@ def execute_concurrent_async(
         more is sent.
     """
     executor = _Executor(session, concurrency)
+    executor._gate.check_open()
     consumer = executor.consumer(
         statements_and_parameters, raise_on_first_error, execution_profile, False
     )
-    future: Future[List[ExecutionResult]] = Future()
+    future = _Results()
     future.add_done_callback(lambda _: consumer.stop())
 
     def run() -> None:
@@ -159,12 +185,14 @@ def execute_concurrent_async(
             results = executor.gather(consumer)
         except BaseException as raised:
             error = raised
-        if future.set_running_or_notify_cancel():
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(results or [])
-        executor._gate.release()
+        try:
+            if future.set_running_or_notify_cancel():
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(results or [])
+        finally:
+            executor._gate.release()
 
     context = copy_context()
     executor._gate.hold()

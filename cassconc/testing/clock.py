@@ -5,10 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import queue
 import threading
-from typing import Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
 from .._clock import Timer
+
+if TYPE_CHECKING:
+    from .._clock import Signal
 
 __all__ = ["ManualClock"]
 
@@ -63,18 +67,20 @@ class ManualClock:
                 self._now = max(self._now, when)
             timer.run()
 
-    def wait(self, event: threading.Event, until: float) -> None:
-        """Wait until the event is set, or the clock has reached `until`.
+    def wait(self, signal: Signal, until: float) -> None:
+        """Wait for something in the signal, and take it, or until the clock has reached `until`.
 
         Raises `AssertionError` when neither has happened after 30 seconds of real time.
         """
-        timer = None if until == math.inf else self.call_at(until, event.set)
+        timer = None if until == math.inf else self.call_at(until, lambda: signal.put(None))
         try:
-            while not event.is_set() and self.monotonic() < until:
-                if self.on_wait is not None and self.on_wait():
-                    continue
-                if not event.wait(_LIMIT):
-                    raise AssertionError("nothing has ended the wait for the next result")
+            while signal.empty() and self.monotonic() < until:
+                if self.on_wait is None or not self.on_wait():
+                    break
+            if self.monotonic() < until:
+                signal.get(timeout=_LIMIT)
+        except queue.Empty:
+            raise AssertionError("nothing has ended the wait for the next result") from None
         finally:
             if timer is not None:
                 timer.cancel()

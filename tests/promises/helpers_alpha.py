@@ -15,6 +15,7 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Optional, T
 import pytest
 
 from cassconc import _process
+from cassconc._threads import helper_threads
 from cassconc.testing import ManualClock, ScriptedRequest
 
 T = TypeVar("T")
@@ -68,6 +69,13 @@ def outcome(future: Future[Any]) -> Optional[BaseException]:
         return error
     except TimeoutError:
         raise AssertionError(f"a future is pending for ever: {future!r}") from None
+
+
+def logged() -> None:
+    """Wait until what there is to be logged was logged: helper threads do that."""
+    done = threading.Event()
+    helper_threads.run(done.set)
+    occurs(done, "the helper threads have done what was left to them")
 
 
 def occurs(event: threading.Event, what: str) -> None:

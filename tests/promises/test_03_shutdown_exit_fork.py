@@ -471,7 +471,7 @@ def submit_for_ever(name):
         while True:
             executor.submit("SELECT 1")
     except RuntimeError as error:
-        print(error)
+        os.write(1, str(error).encode() + bytes([10]))  # as one, whatever the other thread writes
 threading.Thread(target=submit_for_ever, args=["daemon"], daemon=True).start()
 threading.Thread(target=submit_for_ever, args=["thread"]).start()
 started.wait(10)

@@ -23,6 +23,7 @@ from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 
 from .helpers_alpha import (
     LIMIT,
+    logged,
     no_pending_calls,  # noqa: F401  # for every test here
     outcome,
     run_python,
@@ -45,6 +46,7 @@ class _Lines:
         """Return the lines so far; the requests are forgotten, which keep their exceptions."""
         session.requests.clear()
         gc.collect()
+        logged()
         lines = [record.getMessage() for record in self._caplog.records]
         return [line for line in lines if (title or self.title) in line]
 
@@ -154,10 +156,10 @@ def test_what_is_logged_are_the_failures_that_were_not_yielded_or_raised(
     while answer():
         pass
     note(str(session.history))
-    logged = lines(session, f"({title})")
-    assert len(logged) == (len(failed) > seen)
-    if logged:
-        assert f"{len(failed) - seen} InvalidRequest" in logged[0]
+    found = lines(session, f"({title})")
+    assert len(found) == (len(failed) > seen)
+    if found:
+        assert f"{len(failed) - seen} InvalidRequest" in found[0]
 
 
 def test_each_map_has_its_own_line(lines: _Lines) -> None:

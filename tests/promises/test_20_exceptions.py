@@ -36,6 +36,7 @@ from cassconc import (
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 
+from .helpers_alpha import logged
 from .helpers_gamma import (  # noqa: F401
     LIMIT,
     DriverSession,
@@ -447,6 +448,7 @@ def test_values_are_not_logged(
     del results
     executor.shutdown()
     assert called.wait(LIMIT)
+    logged()
     assert {record.name for record in caplog.records} == {"cassconc"}
     assert any("in a callback" in (record.exc_text or "") for record in caplog.records)
     assert any("map(INSERT %s)" in record.getMessage() for record in caplog.records)
