@@ -41,6 +41,7 @@ def processes(text: object) -> list[int]:
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
+    """Poll until the condition holds; returns whether it does in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -50,6 +51,7 @@ def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
 
 
 def assert_nothing_left(temporary: Path) -> None:
+    """Neither a process nor a folder of a cluster is left."""
     assert eventually(lambda: not processes(temporary)), processes(temporary)
     assert eventually(lambda: not list(temporary.glob("cassconc-*")))
 
@@ -71,6 +73,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Read lines of what a process prints until one has this text in it."""
     assert process.stdout
     assert process.stderr
     shown = ""

@@ -590,6 +590,32 @@ def test_the_error_of_a_node_that_dies_quotes_its_log(environment: Path) -> None
     assert_nothing_left(environment)
 
 
+def test_check_tells_of_a_node_that_ended_by_itself(environment: Path) -> None:
+    """Whose end nobody asked for is an error that quotes the log; a stopped or hung one is none."""
+    with LocalCluster(nodes=2) as cluster:
+        cluster.check()
+        one, two = cluster.nodes
+        one.kill()
+        two.hang()
+        cluster.check()
+        one.start()
+        (process,) = processes(environment / cluster_folder(environment) / one.address)
+        os.kill(process, signal.SIGKILL)
+        assert eventually(lambda: not one.is_running)
+        with pytest.raises(NodeError, match=r"killed by signal 9 while it served; .*Startup compl"):
+            cluster.check()
+        one.start()
+        cluster.check()
+        one.stop()
+        cluster.check()
+
+
+def cluster_folder(environment: Path) -> str:
+    """The name of the folder of the one cluster that runs."""
+    (folder,) = environment.iterdir()
+    return folder.name
+
+
 def test_a_node_that_does_not_come_up_in_time(environment: Path) -> None:
     """Waiting has a limit, and the message says how long it was."""
     with pytest.raises(NodeError, match=r"was not up after 0\.3 s"):
@@ -708,6 +734,21 @@ def test_the_command_line_runs_until_ctrl_c(environment: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
     assert not processes(environment)
+
+
+def test_the_command_line_ends_with_its_node(environment: Path) -> None:
+    """A node that is killed ends it with one sentence, which quotes the log, and exit code 1."""
+    with running("-m", "cassconc.testing.node") as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        (node,) = processes(environment / cluster_folder(environment) / "127.0.0.")
+        os.kill(node, signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "was killed by signal 9 while it served; its log says: Startup complete" in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_the_command_line_says_what_is_wrong(
