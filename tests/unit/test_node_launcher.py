@@ -518,6 +518,36 @@ def test_a_supervisor_runs_signals_and_ends_processes(environment: Path) -> None
     supervisor.close()
 
 
+BUSY = """
+import threading
+def work():
+    while True: sum(range(1000))
+for _ in range(20): threading.Thread(target=work).start()
+print("busy", flush=True)
+"""
+
+
+def test_what_is_stopped_does_nothing_any_more(environment: Path) -> None:
+    """A process that got SIGSTOP stands still when `signal` returns, with each of its threads."""
+    if sys.platform != "linux":
+        return
+    with closing(Supervisor()) as supervisor:
+        log = supervisor.folder / "log"
+        supervisor.start("a", [sys.executable, "-c", BUSY], log)
+        assert eventually(lambda: log.read_text() == "busy\n")
+        (process,) = processes('print("busy"')
+        for _ in range(20):
+            supervisor.signal("a", signal.SIGSTOP)
+            supervisor.signal("a", signal.SIGSTOP)
+            stats = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+            assert {stat.rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+            supervisor.signal("a", signal.SIGCONT)
+        supervisor.signal("a", signal.SIGSTOP)
+        assert supervisor.signal("a", signal.SIGKILL)
+        assert eventually(lambda: supervisor.state("a") == (False, -9))
+        assert supervisor.signal("a", signal.SIGSTOP) == (False, -9)
+
+
 def test_the_nodes_of_a_killed_supervisor_end(environment: Path) -> None:
     """On Linux the kernel kills them; the owner is told, and `close` deletes the folder."""
     if sys.platform != "linux":

@@ -133,6 +133,8 @@ class Node:
     def hang(self) -> None:
         """Makes the node stop answering (SIGSTOP) with its connections open, until `resume`.
 
+        When this returns, it answers nothing any more.
+
         Raises NodeError if it does not run.
         """
         self._hung = True
