@@ -6,6 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# A program that hangs can be asked where: `kill -ABRT` shows the stack of each of its threads.
+# Tests need not be asked: see `timeout` in setup.cfg.
+export PYTHONFAULTHANDLER := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint types docs bench bench-quick profile node fuzz mutants faults soak clean
 
@@ -13,7 +17,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): setup.cfg setup.py
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "cassconc needs Python 3.10 or newer: make PYTHON=python3.x")'
+	@$(PYTHON) -c '' || { echo 'cassconc needs Python 3.10 or newer, and $(PYTHON) does not run: make PYTHON=python3.x' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "cassconc needs Python 3.10 or newer: make PYTHON=python3.x")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments: install its modules venv and ensurepip (Debian, Ubuntu: apt install python3-venv), or take another: make PYTHON=python3.x' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -30,11 +36,18 @@ test: $(READY) ## run all tests, on a real node too
 unit: $(READY) ## run the tests that need no node
 	$(BIN)/python -m pytest tests/unit tests/promises tests/properties
 
+MINUTES ?= 20
+fuzz: $(READY) ## run the property tests over and over, with new examples (MINUTES=20)
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
+
+mutants: $(READY) ## break the code in every known way; a test must notice each
+	$(BIN)/python tests/mutants/run.py
+
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY) ## check types
+types: $(READY) ## check types, also what tests/typing says of the public ones
 	$(BIN)/mypy
 
 docs: $(READY) ## build the documentation; warnings are errors
@@ -42,6 +55,21 @@ docs: $(READY) ## build the documentation; warnings are errors
 
 node: $(READY) ## start a node to play with, until Ctrl-C
 	$(BIN)/python -m cassconc.testing.node
+
+bench: $(READY) ## measure against the other ways, on a stub and on a real node
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: $(READY) ## the same, shorter and rougher
+	$(BIN)/python benchmarks/bench.py --quick
+
+profile: $(READY) ## show where the time of one request goes
+	$(BIN)/python benchmarks/profile_request.py
+
+faults: $(READY) ## kill, hang and restart real nodes under load, and count what is lost
+	$(BIN)/python benchmarks/faults.py
+
+soak: $(READY) ## run for a long time, and watch memory and threads
+	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove what the other targets have made
 	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist docs/_build *.egg-info

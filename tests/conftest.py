@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from cassconc.testing import ManualClock, ScriptedSession
 
 settings.register_profile("default", deadline=None, max_examples=100)
+# for the other Pythons and drivers of tox
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile(
     "ci", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+# for each round of tests/fuzz.py: with new examples and a memory even where CI is set, where
+# Hypothesis by itself takes the same examples each time and remembers none
+settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=2000,
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(
+        Path(__file__).parent.parent / ".hypothesis" / "examples"
+    ),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile(os.environ.get("CASSCONC_HYPOTHESIS_PROFILE", "default"))
 
 

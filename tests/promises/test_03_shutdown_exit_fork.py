@@ -706,7 +706,10 @@ import os
 before_fork = []
 os.register_at_fork(before=lambda: [hook() for hook in before_fork])
 """
-    code = _FORKING + _SCRIPTED + """
+    code = (
+        _FORKING
+        + _SCRIPTED
+        + """
 from concurrent.futures import ThreadPoolExecutor
 pools = []
 initialize = ThreadPoolExecutor.__init__
@@ -724,6 +727,7 @@ before_fork.append(submit_on_other_thread)
 in_child(executor.shutdown)
 thread.join()
 """
+    )
     assert run_python(code, first=first) == ["child exits with 0"]
 
 

@@ -219,9 +219,7 @@ def test_input_order_holds_whatever_thread_answers() -> None:
     try:
         lists = together(
             *[
-                lambda size=size: values(
-                    executor.map(CQL, range(300), buffersize=size)
-                )
+                lambda size=size: values(executor.map(CQL, range(300), buffersize=size))
                 for size in (None, 1, 10, 50)
             ]
         )

@@ -518,6 +518,36 @@ def test_a_supervisor_runs_signals_and_ends_processes(environment: Path) -> None
     supervisor.close()
 
 
+BUSY = """
+import threading
+def work():
+    while True: sum(range(1000))
+for _ in range(20): threading.Thread(target=work).start()
+print("busy", flush=True)
+"""
+
+
+def test_what_is_stopped_does_nothing_any_more(environment: Path) -> None:
+    """A process that got SIGSTOP stands still when `signal` returns, with each of its threads."""
+    if sys.platform != "linux":
+        return
+    with closing(Supervisor()) as supervisor:
+        log = supervisor.folder / "log"
+        supervisor.start("a", [sys.executable, "-c", BUSY], log)
+        assert eventually(lambda: log.read_text() == "busy\n")
+        (process,) = processes('print("busy"')
+        for _ in range(20):
+            supervisor.signal("a", signal.SIGSTOP)
+            supervisor.signal("a", signal.SIGSTOP)
+            stats = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+            assert {stat.rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+            supervisor.signal("a", signal.SIGCONT)
+        supervisor.signal("a", signal.SIGSTOP)
+        assert supervisor.signal("a", signal.SIGKILL)
+        assert eventually(lambda: supervisor.state("a") == (False, -9))
+        assert supervisor.signal("a", signal.SIGSTOP) == (False, -9)
+
+
 def test_the_nodes_of_a_killed_supervisor_end(environment: Path) -> None:
     """On Linux the kernel kills them; the owner is told, and `close` deletes the folder."""
     if sys.platform != "linux":
@@ -588,6 +618,32 @@ def test_the_error_of_a_node_that_dies_quotes_its_log(environment: Path) -> None
         in (message)
     )
     assert_nothing_left(environment)
+
+
+def test_check_tells_of_a_node_that_ended_by_itself(environment: Path) -> None:
+    """Whose end nobody asked for is an error that quotes the log; a stopped or hung one is none."""
+    with LocalCluster(nodes=2) as cluster:
+        cluster.check()
+        one, two = cluster.nodes
+        one.kill()
+        two.hang()
+        cluster.check()
+        one.start()
+        (process,) = processes(environment / cluster_folder(environment) / one.address)
+        os.kill(process, signal.SIGKILL)
+        assert eventually(lambda: not one.is_running)
+        with pytest.raises(NodeError, match=r"killed by signal 9 while it served; .*Startup compl"):
+            cluster.check()
+        one.start()
+        cluster.check()
+        one.stop()
+        cluster.check()
+
+
+def cluster_folder(environment: Path) -> str:
+    """The name of the folder of the one cluster that runs."""
+    (folder,) = environment.iterdir()
+    return folder.name
 
 
 def test_a_node_that_does_not_come_up_in_time(environment: Path) -> None:
@@ -708,6 +764,21 @@ def test_the_command_line_runs_until_ctrl_c(environment: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
     assert not processes(environment)
+
+
+def test_the_command_line_ends_with_its_node(environment: Path) -> None:
+    """A node that is killed ends it with one sentence, which quotes the log, and exit code 1."""
+    with running("-m", "cassconc.testing.node") as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        (node,) = processes(environment / cluster_folder(environment) / "127.0.0.")
+        os.kill(node, signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "was killed by signal 9 while it served; its log says: Startup complete" in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_the_command_line_says_what_is_wrong(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
+import time
 from collections.abc import Sequence
 
 from ._cluster import LocalCluster
 from ._errors import NodeError
 from ._existing import VARIABLE
 from ._jars import cassandra_version
+
+_CHECK_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Starting Cassandra {version}; the first time it is fetched ...", flush=True)
         with cluster:
             print(_greeting(cluster), flush=True)
-            threading.Event().wait()
+            while True:
+                time.sleep(_CHECK_SECONDS)
+                cluster.check()
     except KeyboardInterrupt:
         print()
     except ValueError as error:

@@ -119,6 +119,14 @@ class LocalCluster:
             self.close()
             raise
 
+    def check(self) -> None:
+        """Raises NodeError, with the reason from its log, where a node has ended by itself.
+
+        A program that lost its connections can ask this, and then knows why.
+        """
+        for node in self.nodes:
+            node.check()
+
     def close(self) -> None:
         """Kills the nodes and deletes their data; nothing if it is closed or was not started."""
         if self._supervisor is not None:

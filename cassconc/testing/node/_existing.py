@@ -28,6 +28,9 @@ class ExistingCluster:
     port: int
     nodes: list[Node] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Nothing is known here of how its nodes are."""
+
 
 def existing_cluster() -> ExistingCluster | None:
     """What CASSCONC_CONTACT_POINTS names, or None where it is unset or blank.

@@ -42,7 +42,10 @@ class Node:
         self._supervisor = supervisor
         self._ring = ring
         self._start_timeout = start_timeout
-        self._hung = False  # written and read without a lock: whoever hangs a node knows
+        # Written and read without a lock: whoever hangs or ends a node knows.
+        self._hung = False
+        self._wanted = False  # whether it was started, and neither stopped nor killed since
+        self._own_log = NodeLog(self.log_path)  # of its last start
 
     def __repr__(self) -> str:
         return f"<Node {self.address}:{self._launch.native_port}>"
@@ -65,7 +68,7 @@ class Node:
         others = [node for node in self._ring if node is not self and node._answers()]
         seeds = [node.address for node in others] or [self.address]
         write_files(self._launch, self.address, self._folder, seeds)
-        own_log = NodeLog(self.log_path)
+        self._own_log = own_log = NodeLog(self.log_path)
         other_logs = {node: NodeLog(node.log_path) for node in others}
         self._hung = False
         self._supervisor.start(
@@ -76,7 +79,7 @@ class Node:
             state = self._state()
             log = own_log.text()
             if not state.running:
-                raise self._ended(state, log)
+                raise self._ended(state, log, "while it started")
             peers = [node for node in others if node._answers()]
             return (
                 has_started(log)
@@ -90,6 +93,17 @@ class Node:
                 f"{self!r} was not up after {self._start_timeout:g} s; the end of its log: "
                 f"{why_it_ended(own_log.text())}"
             )
+        self._wanted = True
+
+    def check(self) -> None:
+        """Raises NodeError, with the reason from its log, if the node has ended by itself.
+
+        Or was ended by somebody else, such as the kernel where memory is short. Nothing is raised
+        for a node that hangs, or that `stop` or `kill` ended.
+        """
+        state = self._state()
+        if self._wanted and not state.running:
+            raise self._ended(state, self._own_log.text(), "while it served")
 
     def stop(self) -> None:
         """Ends the node in the orderly way (SIGTERM) and waits for its end; also a hung one.
@@ -97,6 +111,7 @@ class Node:
         Does nothing to a node that does not run. Raises NodeError if it had to be killed after
         60 s.
         """
+        self._wanted = False
         self._signal(signal.SIGTERM)
         self.resume()
         if not self._wait_for_end():
@@ -110,12 +125,15 @@ class Node:
         of a second may be lost to it: with several replicas others have it, and one node alone
         keeps it with `yaml={"commitlog_sync": "batch", "commitlog_sync_period": None}`.
         """
+        self._wanted = False
         self._signal(signal.SIGKILL)
         if not self._wait_for_end():
             raise NodeError(f"{self!r} outlived SIGKILL by {_STOP_SECONDS:g} s")
 
     def hang(self) -> None:
         """Makes the node stop answering (SIGSTOP) with its connections open, until `resume`.
+
+        When this returns, it answers nothing any more.
 
         Raises NodeError if it does not run.
         """
@@ -156,11 +174,11 @@ class Node:
     def _wait_for_end(self) -> bool:
         return _wait(lambda: not self._state().running, _STOP_SECONDS)
 
-    def _ended(self, state: State, log: str) -> NodeError:
+    def _ended(self, state: State, log: str, when: str) -> NodeError:
         error = AddressInUse if lost_its_address(log) else NodeError
         code = state.code or 0
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return error(f"{self!r} {how} while it started; its log says: {why_it_ended(log)}")
+        return error(f"{self!r} {how} {when}; its log says: {why_it_ended(log)}")
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -76,8 +76,16 @@ def _perform(
         process = nodes[node] = _start(**details)
     elif what == "signal" and process is not None and running:
         process.send_signal(details["number"])
+        if details["number"] == signal.SIGSTOP:
+            _wait_until_stopped(process.pid)
     code = None if process is None else process.poll()
     return {"running": process is not None and code is None, "code": code}
+
+
+def _wait_until_stopped(pid: int) -> None:
+    """Waits for the last thread: on a busy machine a node can answer well after it got SIGSTOP."""
+    if hasattr(os, "waitid"):  # on macOS from Python 3.13 on
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def _start(argv: list[str], log: str) -> subprocess.Popen[bytes]:
