@@ -111,8 +111,8 @@ async def serve() -> None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[int]:
-    """Run a stub in a process of its own, and yield its port."""
+def running() -> Iterator[tuple[int, int]]:
+    """Run a stub in a process of its own, and yield its port and its process id."""
     process = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -120,7 +120,7 @@ def running() -> Iterator[int]:
     assert process.stdout is not None
     with process:
         try:
-            yield int(process.stdout.readline())
+            yield int(process.stdout.readline()), process.pid
         finally:
             process.stdin.close()
 
