@@ -1,7 +1,10 @@
 """The benchmarks: cassconc side by side with what one would use instead.
 
-Every number is one that a run has measured; ratios are taken round by round. See `make docs` for
-the page that is built from a committed run.
+Competitors run in turn in the same process, on the same server, in rounds after one that is
+discarded; ratios are taken round by round, and their median counts. Speed is never asserted: the
+exit code is 0 unless something fails.
+
+docs/performance.md is built from results by benchmarks/report.py.
 """
 
 from __future__ import annotations
@@ -10,63 +13,155 @@ import argparse
 import contextlib
 import json
 import sys
+import time
+import traceback
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
 from tabulate import tabulate
 
-from benchmarks import throughput
-from benchmarks.experiment import QUICK, Context, Experiment, Result, Settings
+from benchmarks import footprint, latency, machine, others, scaling, throughput
+from benchmarks.experiment import Context, Experiment, Settings
+from benchmarks.targets import HEADERS, measures_of, target_lines
+from cassconc.testing.node import NodeError
 
 EXPERIMENTS: dict[str, Experiment] = {
     "stub-inserts": throughput.stub_inserts,
+    "stub-others": others.stub_others,
     "node-inserts": throughput.node_inserts,
     "node-reads": throughput.node_reads,
+    "list-memory": footprint.list_memory,
+    "peak-memory": footprint.peak_memory,
+    "garbage": footprint.garbage,
+    "concurrency": scaling.concurrency_sweep,
+    "input": scaling.input_sweep,
+    "maps": scaling.maps_sweep,
+    "fairness": scaling.fairness,
+    "latency": latency.stub_latency,
+    "node-latency": latency.node_latency,
+    "import": latency.import_time,
 }
+LOCAL = ROOT / "benchmarks" / "results" / "local"
+COLUMNS = ["", "requests/s", "least", "most", "CPU us", "server CPU", "collections"]
 
 
-def competitors_table(result: Result) -> str:
-    """Return the table of competitors of one experiment."""
+def competitor_lines(competitors: dict[str, Any]) -> list[list[Any]]:
+    """Return the lines of the table of the competitors of one experiment, under COLUMNS."""
+    return [
+        [
+            name,
+            taken["rate"]["median"],
+            taken["rate"]["low"],
+            taken["rate"]["high"],
+            taken["cpu_microseconds"]["median"],
+            f"{taken['server_cpu_share']:.0%}",
+            "/".join(map(str, taken["collections"])),
+        ]
+        for name, taken in competitors.items()
+    ]
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print what one experiment has measured."""
+    if "competitors" in result:
+        print(tabulate(competitor_lines(result["competitors"]), COLUMNS, floatfmt=",.0f"))
     lines = [
-        (name, taken["rate"]["median"], taken["rate"]["low"], taken["rate"]["high"],
-         taken["cpu_microseconds"]["median"], 100 * taken["server_cpu_share"],
-         "/".join(map(str, taken["collections"])))
-        for name, taken in result["competitors"].items()
-    ]  # fmt: skip
-    headers = ["", "requests/s", "least", "most", "CPU us", "server CPU %", "collections"]
-    return tabulate(lines, headers, floatfmt=",.0f")
+        [key, spread["median"], spread["low"], spread["high"]]
+        for key, spread in result["measures"].items()
+    ]
+    print(tabulate(lines, ["", "median", "low", "high"], floatfmt=",.3g"), end="\n\n", flush=True)
+
+
+def run(chosen: list[str], settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """Run the experiments; return everything for JSON, and the names of those that failed."""
+    results: dict[str, Any] = {}
+    failed = []
+    with contextlib.ExitStack() as stack:
+        context = Context(settings, stack)
+        for number, name in enumerate(chosen, 1):
+            experiment = EXPERIMENTS[name]
+            summary = (experiment.__doc__ or "").splitlines()[0]
+            print(f"[{number}/{len(chosen)}] {name}: {summary}", flush=True)
+            start = time.perf_counter()
+            try:
+                results[name] = experiment(context)
+            except NodeError as error:
+                print(f"failed: {error}\n", flush=True)
+                failed.append(name)
+                continue
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+                continue
+            results[name]["about"] = summary
+            results[name]["took_seconds"] = time.perf_counter() - start
+            show(results[name])
+        facts = machine.facts(context.node_version)
+    return {"facts": facts, "settings": settings.asdict(), "results": results}, failed
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+    return int(text)
+
+
+def parse(arguments: list[str]) -> tuple[list[str], Settings, Path]:
+    """Return what to run, with which settings, and where the results go."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=epilog())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--only", nargs="+", choices=EXPERIMENTS, metavar="NAME", help="what to measure; see below"
+    )
+    parser.add_argument("--quick", action="store_true", help="small numbers: under two minutes")
+    parser.add_argument("--no-node", action="store_true", help="leave out what needs a real node")
+    parser.add_argument("--output", type=Path, help=f"default: a file in {LOCAL.relative_to(ROOT)}")
+    for each in fields(Settings):
+        words = f"{each.metadata['help']}; default {each.default}, quick {each.metadata['quick']}"
+        option = "--" + each.name.replace("_", "-")
+        parser.add_argument(option, type=_positive, metavar="N", help=words)
+    given = vars(parser.parse_args(arguments))
+    settings = (Settings.quick() if given["quick"] else Settings()).asdict()
+    settings |= {name: given[name] for name in settings if given[name] is not None}
+    chosen = [
+        name
+        for name in given["only"] or EXPERIMENTS
+        if not (given["no_node"] and name.startswith("node-"))
+    ]
+    default = LOCAL / ("quick.json" if given["quick"] else "latest.json")
+    return chosen, Settings(**settings), given["output"] or default
+
+
+def epilog() -> str:
+    """Return the words of the help on what can be measured."""
+    lines = [
+        f"  {name:14} {(experiment.__doc__ or '').splitlines()[0]}"
+        for name, experiment in EXPERIMENTS.items()
+    ]
+    ending = "\n\nCASSCONC_CONTACT_POINTS names a node to use; without it one is started."
+    return "what can be measured:\n" + "\n".join(lines) + ending
 
 
 def main() -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, help="what to measure")
-    parser.add_argument("--quick", action="store_true", help="small numbers: under two minutes")
-    parser.add_argument("--no-node", action="store_true", help="leave out what needs a real node")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--statements", type=int)
-    parser.add_argument("--concurrency", type=int)
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    settings = QUICK if arguments.quick else Settings()
-    given = {name: getattr(arguments, name) for name in ("rounds", "statements", "concurrency")}
-    settings = Settings(**{**settings.asdict(), **{k: v for k, v in given.items() if v}})
-    chosen = arguments.only or list(EXPERIMENTS)
-    results = {}
-    with contextlib.ExitStack() as stack:
-        context = Context(settings, stack)
-        for name in chosen:
-            if arguments.no_node and name.startswith("node"):
-                continue
-            results[name] = EXPERIMENTS[name](context)
-            print(f"\n{name}\n{competitors_table(results[name])}\n")
-            for target, spread in results[name]["targets"].items():
-                print(f"{target:28} {spread['median']:6.2f}", end=" ")
-                print(f"({spread['low']:.2f} to {spread['high']:.2f})")
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    """Run what the command line asks for, print it, and write it down."""
+    chosen, settings, output = parse(sys.argv[1:])
+    start = time.perf_counter()
+    measured, failed = run(chosen, settings)
+    if measures_of(measured["results"]):
+        print(tabulate(target_lines(measured["results"]), HEADERS, disable_numparse=True))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(measured, indent=1) + "\n")
+    print(f"\n{time.perf_counter() - start:.0f} s; results: {output}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -42,8 +42,8 @@ def session_on(server: Server, cluster_class: Any = Cluster) -> Iterator[Session
 @contextlib.contextmanager
 def stub_server() -> Iterator[Server]:
     """Run the stub, which answers as fast as Python can, in a process of its own."""
-    with stub.running() as (port, pid):
-        yield Server(["127.0.0.1"], port, lambda: _cpu_seconds([pid]))
+    with stub.running() as (port, cpu_seconds):
+        yield Server(["127.0.0.1"], port, cpu_seconds)
 
 
 @contextlib.contextmanager

@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 from cassandra.cluster import Session
+from tqdm import tqdm
 
 from benchmarks.clients import Server, real_node, session_on, stub_server
 
 
+def _setting(default: int, quick: int, words: str) -> Any:
+    return field(default=default, metadata={"quick": quick, "help": words})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of a run.
+    """The parameters of a run; each is an option of the command line, with these words."""
 
-    Attributes:
-        rounds: How many rounds count.
-        statements: How many statements a competitor runs a round.
-        concurrency: How many of them may be in flight.
-        list_length: How many results the list has whose memory is measured.
-        long_input: How many calls the long input has, against a hundredth of it.
-        sweep_statements: How many statements each point of a sweep runs a round.
-        requests: How many requests one by one each side runs a round, for latencies.
-        interpreters: How many fresh interpreters import the package.
-    """
+    rounds: int = _setting(7, 3, "rounds that count, after a discarded one")
+    statements: int = _setting(20_000, 2000, "statements of a competitor in a round")
+    concurrency: int = _setting(100, 100, "how many of them may be in flight")
+    sweep_rounds: int = _setting(3, 2, "rounds of a sweep that count")
+    sweep_statements: int = _setting(20_000, 2000, "statements of a point of a sweep in a round")
+    list_length: int = _setting(200_000, 10_000, "results in the list whose memory is measured")
+    long_input: int = _setting(1_000_000, 20_000, "length of the long input of a map")
+    traced_input: int = _setting(200_000, 10_000, "the same where tracemalloc makes it slow")
+    requests: int = _setting(1000, 200, "requests one by one of each side in a round")
+    interpreters: int = _setting(25, 5, "fresh interpreters that import the package")
 
-    rounds: int = 7
-    statements: int = 20_000
-    concurrency: int = 100
-    list_length: int = 200_000
-    long_input: int = 1_000_000
-    sweep_statements: int = 20_000
-    requests: int = 1000
-    interpreters: int = 25
+    @classmethod
+    def quick(cls) -> Settings:
+        """Return what takes under two minutes."""
+        return cls(**{each.name: each.metadata["quick"] for each in fields(cls)})
 
     def asdict(self) -> dict[str, int]:
         """Return them for JSON."""
         return asdict(self)
-
-
-QUICK = Settings(
-    rounds=3,
-    statements=2000,
-    list_length=10_000,
-    long_input=20_000,
-    sweep_statements=2000,
-    requests=200,
-    interpreters=5,
-)
 
 
 class Context:
@@ -83,5 +73,13 @@ class Context:
         return self._sessions[str(server.port)]
 
 
-Result = dict[str, Any]  # what an experiment gives for JSON; "targets" has a Spread by target
+Result = dict[str, Any]  # what an experiment gives for JSON; "measures" has a Spread by target
 Experiment = Callable[[Context], Result]
+
+T = TypeVar("T")
+
+
+def progress(items: Sequence[T], title: str) -> Iterable[T]:
+    """Iterate with a bar, on a terminal."""
+    bar: Iterable[T] = tqdm(items, title, leave=False, disable=None)
+    return bar

@@ -99,7 +99,8 @@ def interleaved(
         check: How many requests each run must report; it is an error when it reports others.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
-    with tqdm(total=(rounds + 1) * len(runs), desc=title, leave=False, mininterval=0.5) as bar:
+    total = (rounds + 1) * len(runs)
+    with tqdm(total=total, desc=title, leave=False, mininterval=0.5, disable=None) as bar:
         for number, order in enumerate(orders(list(runs), rounds + 1)):
             for name in order:
                 sample = measure(runs[name], server_cpu)

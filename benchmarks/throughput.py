@@ -73,17 +73,17 @@ def stub_inserts(context: Context) -> Result:
         context, context.stub(), INSERT, {**MAIN, **DROP_INS}, "inserts, stub"
     )
     names = {"list": LIST, "generator": GENERATOR, "chain": CHAIN, "pool": POOL}
-    targets = _against(samples, "stub-inserts", names)
-    targets |= _against(samples, "drop-ins", {"list": LIST}, OUR_LIST)
-    targets |= _against(samples, "drop-ins", {"generator": GENERATOR}, OUR_GENERATOR)
-    return {**result, "targets": targets}
+    measures = _against(samples, "stub-inserts", names)
+    measures |= _against(samples, "drop-ins", {"list": LIST}, OUR_LIST)
+    measures |= _against(samples, "drop-ins", {"generator": GENERATOR}, OUR_GENERATOR)
+    return {**result, "measures": measures}
 
 
 def node_inserts(context: Context) -> Result:
     """Prepared inserts on a real node."""
     samples, result = _compare(context, context.node(), INSERT, MAIN, "inserts, node")
     names = {"list": LIST, "generator": GENERATOR, "pool": POOL, "chain": CHAIN}
-    return {**result, "targets": _against(samples, "node-inserts", names)}
+    return {**result, "measures": _against(samples, "node-inserts", names)}
 
 
 def node_reads(context: Context) -> Result:
@@ -93,4 +93,4 @@ def node_reads(context: Context) -> Result:
     assert loaded == count
     samples, result = _compare(context, context.node(), SELECT, MAIN, "reads, node")
     names = {"list": LIST, "generator": GENERATOR, "pool": POOL, "chain": CHAIN}
-    return {**result, "targets": _against(samples, "node-reads", names)}
+    return {**result, "measures": _against(samples, "node-reads", names)}
