@@ -19,8 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tabulate import tabulate
 
@@ -29,11 +28,12 @@ from benchmarks.experiment import Context, Experiment, Settings
 from benchmarks.targets import HEADERS, measures_of, target_lines
 from cassconc.testing.node import NodeError
 
+ROOT = Path(__file__).parent.parent
+LOCAL = ROOT / "benchmarks" / "results" / "local"
+
 EXPERIMENTS: dict[str, Experiment] = {
     "stub-inserts": throughput.stub_inserts,
     "stub-others": others.stub_others,
-    "node-inserts": throughput.node_inserts,
-    "node-reads": throughput.node_reads,
     "list-memory": footprint.list_memory,
     "peak-memory": footprint.peak_memory,
     "garbage": footprint.garbage,
@@ -42,10 +42,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     "maps": scaling.maps_sweep,
     "fairness": scaling.fairness,
     "latency": latency.stub_latency,
-    "node-latency": latency.node_latency,
     "import": latency.import_time,
+    # last, since the node runs from then on
+    "node-inserts": throughput.node_inserts,
+    "node-reads": throughput.node_reads,
+    "node-latency": latency.node_latency,
 }
-LOCAL = ROOT / "benchmarks" / "results" / "local"
 COLUMNS = ["", "requests/s", "least", "most", "CPU us", "server CPU", "collections"]
 
 
@@ -80,6 +82,7 @@ def run(chosen: list[str], settings: Settings) -> tuple[dict[str, Any], list[str
     """Run the experiments; return everything for JSON, and the names of those that failed."""
     results: dict[str, Any] = {}
     failed = []
+    facts = machine.facts()
     with contextlib.ExitStack() as stack:
         context = Context(settings, stack)
         for number, name in enumerate(chosen, 1):
@@ -100,7 +103,7 @@ def run(chosen: list[str], settings: Settings) -> tuple[dict[str, Any], list[str
             results[name]["about"] = summary
             results[name]["took_seconds"] = time.perf_counter() - start
             show(results[name])
-        facts = machine.facts(context.node_version)
+        facts["cassandra"] = context.node_version
     return {"facts": facts, "settings": settings.asdict(), "results": results}, failed
 
 

@@ -21,8 +21,8 @@ LIBRARIES = ["cassconc", "cassandra-driver", "scylla-driver", "more-executors"]
 LIBRARIES += ["cassandra-asyncio-driver", "acsylla"]
 
 
-def facts(node_version: str | None) -> dict[str, Any]:
-    """Return the machine, the versions, the command, the commit and the date."""
+def facts() -> dict[str, Any]:
+    """Return the machine, its load, the versions, the command, the commit and the date."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -36,7 +36,6 @@ def facts(node_version: str | None) -> dict[str, Any]:
         "driver": cassandra.__version__,
         "driver_event_loop": Cluster.connection_class.__name__,
         "driver_compiled": _compiled(),
-        "cassandra": node_version,
         "libraries": _versions(),
     }
 

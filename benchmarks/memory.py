@@ -7,18 +7,19 @@ traced memory is what Python objects hold, told by tracemalloc, which slows the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
 from cassandra.concurrent import execute_concurrent_with_args
@@ -32,7 +33,7 @@ from benchmarks.throughput import users
 PAUSE_EVERY, PAUSE = 1000, 0.05  # a slow consumer: so many seconds every so many results
 
 
-def _map(session: Any, statement: Any, count: int, buffersize: int | None) -> Iterable[Any]:
+def _map(session: Any, statement: Any, count: int, buffersize: int | None = None) -> Iterator[Any]:
     with cassconc.CassandraExecutor(session) as executor:
         yield from executor.map(statement, *users(count).columns, buffersize=buffersize)
 
@@ -44,13 +45,13 @@ def _driver(session: Any, statement: Any, count: int, **options: Any) -> Any:
 Source = Callable[[Any, Any, int], Iterable[Any]]  # of the results of so many inserts
 
 SOURCES: dict[str, Source] = {
-    "cassconc map(buffersize=1000)": lambda *args: _map(*args, WINDOW),
-    "cassconc map": lambda *args: _map(*args, None),
+    "cassconc map(buffersize=1000)": partial(_map, buffersize=WINDOW),
+    "cassconc map": _map,
     "cassconc list": lambda session, statement, count: cassconc.execute_concurrent_with_args(
         session, statement, users(count)
     ),
     "cassandra.concurrent list": _driver,
-    "cassandra.concurrent generator": lambda *args: _driver(*args, results_generator=True),
+    "cassandra.concurrent generator": partial(_driver, results_generator=True),
 }
 
 
@@ -86,6 +87,8 @@ def _probe_peak(results_of: Callable[[int], Iterable[Any]], arguments: Any) -> d
     gc.collect()
     if arguments.traced:
         tracemalloc.start()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
     before = _now(arguments.traced)
     number = 0
     for number, _ in enumerate(results_of(arguments.count), 1):

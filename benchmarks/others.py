@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+
+from cassandra.cluster import Cluster
 
 from benchmarks import competitors
 from benchmarks.clients import INSERT, session_on
@@ -109,9 +112,8 @@ class Acsylla:
 
         if self._connected is None:
             points, port = session.cluster.contact_points, session.cluster.port
-            cluster = acsylla.create_cluster(
-                points, port, protocol_version=4, log_level="error"
-            )
+            cluster = acsylla.create_cluster(points, port, protocol_version=4)
+            acsylla.get_logger().setLevel("ERROR")  # it says that the stub is no Scylla
             own = await cluster.create_session(keyspace=session.keyspace)
             self._connected = own, await own.create_prepared(text)
         own, prepared = self._connected
@@ -146,12 +148,11 @@ def stub_others(context: Context) -> Result:
         for name, (package, competitor) in chosen.items()
         if not package or importlib.util.find_spec(package)
     }
-    # its Cluster is the driver's, whose sessions get three more methods: all can share one
-    cluster_class = None
+    cluster_class: Any = Cluster
     if "cassandra-asyncio-driver" in installed:
-        from cassandra_asyncio.cluster import Cluster as cluster_class
-    options = {"cluster_class": cluster_class} if cluster_class else {}
-    with contextlib.closing(acsylla), session_on(server, **options) as session:
+        # it is the driver's, whose sessions get three more methods: all can share one
+        cluster_class = importlib.import_module("cassandra_asyncio.cluster").Cluster
+    with contextlib.closing(acsylla), session_on(server, cluster_class) as session:
         statement, rows = session.prepare(INSERT), users(settings.statements)
 
         def run_of(competitor: Competitor) -> Run:

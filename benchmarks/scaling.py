@@ -104,7 +104,10 @@ def input_sweep(context: Context) -> Result:
     lengths = [length for length in LENGTHS if length <= settings.long_input]
     runs = {str(length): run_of(length) for length in lengths}
     samples = interleaved(runs, settings.sweep_rounds, server.cpu_seconds, title="input")
-    return {"points": summary(samples), "measures": {"flatness/input": _flatness(samples, str(lengths[0]))}}
+    return {
+        "points": summary(samples),
+        "measures": {"flatness/input": _flatness(samples, str(lengths[0]))},
+    }
 
 
 def maps_sweep(context: Context) -> Result:

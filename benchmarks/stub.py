@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.protocol import results, system
 from tests.protocol.automatic import supported, unsupported
@@ -106,7 +105,7 @@ async def serve() -> None:
     """Serve until standard input ends; each line of it is answered with the CPU seconds used."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Stub(port), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    port: int = server.sockets[0].getsockname()[1]
     print(port, flush=True)
 
     def listen() -> None:

@@ -35,6 +35,16 @@ class Target:
             return False
         return value >= bound if self.more_is_better else value <= bound
 
+    def words(self) -> list[str]:
+        """Return what is done, against what, the least that must be reached, and the aim."""
+        bound = ("" if self.more_is_better else "at most ") + number(self.at_least, self.unit)
+        return [
+            self.work,
+            self.against,
+            bound,
+            "" if self.aim is None else number(self.aim, self.unit),
+        ]
+
     def verdict(self, value: float) -> str:
         """Return what to say about a value."""
         if not self.reached(value, self.at_least):
@@ -98,7 +108,7 @@ TARGETS = [
         0,
     ),
     *(
-        _most(f"flatness/{key}", f"CPU per request as {words}", "its cheapest", "more", 0.15, None)
+        _most(f"flatness/{key}", f"CPU per request as {words}", "its cheapest", "%", 0.15, None)
         for key, words in {
             "concurrency": "concurrency goes from 10 to 5,000",
             "input": "the input grows from 1,000",
@@ -137,23 +147,27 @@ def target_lines(results: Mapping[str, Any]) -> list[list[str]]:
     measures = measures_of(results)
     lines = []
     for target in TARGETS:
-        sign = "" if target.more_is_better else "at most "
-        aim = "" if target.aim is None else number(target.aim, target.unit)
         measured, spread, verdict = "", "", "not measured"
         if target.key in measures:
             found = measures[target.key]
-            measured = number(found["median"], target.unit)
-            if found["low"] != found["high"]:
-                spread = f"{number(found['low'], '')} to {number(found['high'], '')}"
+            measured, spread = number(found["median"], target.unit), spread_of(found, target.unit)
             verdict = target.verdict(found["median"])
-        bound = sign + number(target.at_least, target.unit)
-        lines.append([target.work, target.against, bound, aim, measured, spread, verdict])
+        lines.append([*target.words(), measured, spread, verdict])
     return lines
+
+
+def spread_of(found: Mapping[str, float], unit: str) -> str:
+    """Return from where to where the rounds went; nothing where there was only one."""
+    if found["low"] == found["high"]:
+        return ""
+    return f"{number(found['low'], unit)} to {number(found['high'], unit)}"
 
 
 def number(value: float, unit: str) -> str:
     """Return a number with its unit, in three digits or so."""
     if unit == "x":
         return f"{value:.2f}x"
+    if unit == "%":
+        return f"{100 * value:.1f} %"
     digits = 0 if value == int(value) or abs(value) >= 100 else 2 if abs(value) < 10 else 1
     return f"{value:,.{digits}f} {unit}".strip()
