@@ -2,9 +2,9 @@
 
     python benchmarks/report.py [RESULTS.json ...]
 
-Without files, all of benchmarks/results/*.json, in the order of their dates. Every run has a
-column in the table of targets; the rest of the page is that of the last one. The same results
-give the same page.
+Without files, all of benchmarks/results/*.json, in the order of their dates: those of bench.py,
+and of profile_request.py. Every run has a column in the table of targets; the rest of the page is
+that of the last one. The same results give the same page.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def facts_table(run: Run) -> str:
         ("system", facts["system"]),
         ("Python", facts["python"]),
         ("driver", f"{facts['driver']}, {compiled}, {facts['driver_event_loop']}"),
-        ("Cassandra", facts["cassandra"] or "not measured"),
+        ("Cassandra", facts.get("cassandra") or "not measured"),
         ("other libraries", libraries),
     ]
     return _table(lines, ["", ""])
@@ -185,12 +185,47 @@ def footprint(results: Mapping[str, Any]) -> list[str]:
     return ["## Memory and garbage", *parts] if parts else []
 
 
+def profile(measured: Mapping[str, Any]) -> list[str]:
+    """Return what the profile says about where the time of a request goes."""
+    lines = [
+        (
+            name,
+            f"{taken['cpu_microseconds']['median']:.1f}",
+            f"{taken['more_microseconds']['median']:+.1f}",
+            f"{taken['rate']['median']:,.0f}",
+        )
+        for name, taken in measured["ladder"].items()
+    ]
+    text = f"`{measured['statement']}` on the stub server, by `make profile`: the CPU of this "
+    text += "process per request, and how much more that is than the bare chain's."
+    headers = ["", "µs of CPU", "more than the first", "requests/s"]
+    parts = ["## Where the time of a request goes", text, _table(lines, headers)]
+    for name, found in measured["profile"].items():
+        named = {f"**{side}**": share for side, share in found["sides"].items()}
+        named |= {each: share for each, share in found["owners"].items() if " " in each}
+        shares = [
+            (each, f"{share:.1%}", f"{share * found['microseconds']:.1f}")
+            for each, share in named.items()
+            if share >= 0.01
+        ]
+        text = f"{name.capitalize()}: {found['looks']:,} looks of py-spy, first by side, then by "
+        text += "module."
+        parts += [text, _table(shares, ["", "share", "µs"])]
+    return parts
+
+
 def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines or ["None of what was measured."])
 
 
-def page(runs: Sequence[Run], drawn: Sequence[str]) -> str:
-    """Return the page, of one run or more, with the plots that were drawn."""
+def page(runs: Sequence[Run], drawn: Sequence[str], profiled: Sequence[Run] = ()) -> str:
+    """Return the page.
+
+    Args:
+        runs: The runs, one or more; the last one has the word.
+        drawn: The names of the plots that were drawn.
+        profiled: The profiles.
+    """
     run = runs[-1]
     results, settings = run["results"], run["settings"]
     parts = ["# Performance", HOW.strip(), "## Targets", targets_table(runs)]
@@ -206,6 +241,8 @@ def page(runs: Sequence[Run], drawn: Sequence[str]) -> str:
     if drawn:
         parts += ["## Plots", *(f"![{PLOTS[name]}](plots/{name}.svg)\n\n{PLOTS[name]}"
                                 for name in drawn)]  # fmt: skip
+    for measured in profiled:
+        parts += profile(measured)
     parts += ["## What it was measured on", facts_table(run)]
     return "\n\n".join(parts) + "\n"
 
@@ -220,13 +257,17 @@ def main() -> None:
     paths = arguments.results or sorted(RESULTS.glob("*.json"))
     if not paths:
         raise SystemExit(f"there are no results in {RESULTS}: make bench first")
-    runs = sorted(
-        (json.loads(path.read_text()) for path in paths), key=lambda run: run["facts"]["date"]
+    found = sorted(
+        (json.loads(path.read_text()) for path in paths), key=lambda each: each["facts"]["date"]
     )
+    runs = [each for each in found if "results" in each]
+    if not runs:
+        raise SystemExit("there are profiles, and no results: make bench first")
     from benchmarks import plots  # the page can be made, and tested, without matplotlib
 
     drawn = plots.draw(runs[-1]["results"], arguments.output / "plots")
-    (arguments.output / "performance.md").write_text(page(runs, drawn))
+    profiled = [each for each in found if "profile" in each]
+    (arguments.output / "performance.md").write_text(page(runs, drawn, profiled))
 
 
 if __name__ == "__main__":
