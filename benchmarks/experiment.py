@@ -29,6 +29,7 @@ class Settings:
     list_length: int = _setting(200_000, 10_000, "results in the list whose memory is measured")
     long_input: int = _setting(1_000_000, 20_000, "length of the long input of a map")
     traced_input: int = _setting(200_000, 10_000, "the same where tracemalloc makes it slow")
+    garbage_requests: int = _setting(60_000, 20_000, "requests whose collections are counted")
     requests: int = _setting(1000, 200, "requests one by one of each side in a round")
     interpreters: int = _setting(25, 5, "fresh interpreters that import the package")
 

@@ -12,7 +12,7 @@ from benchmarks.rounds import Spread
 OURS, LIST = "cassconc map(buffersize=1000)", "cassandra.concurrent list"
 GENERATOR = "cassandra.concurrent generator"
 LISTS = [name for name in SOURCES if "generator" not in name]
-GARBAGE_COUNT = 60_000
+GARBAGE_PER = 60_000
 MEGABYTE = 1e6
 
 
@@ -49,7 +49,8 @@ def peak_memory(context: Context) -> Result:
         name = f"{'slow' if slow else 'fast'}/{'traced' if traced else 'resident'}"
         measures[f"peak-memory/{name}"] = _exact(growth)
         peaks.append({"consumer": name, "counts": [long // 100, long], "peaks": found})
-    lengths = [settings.list_length // 20, settings.list_length // 4, settings.list_length]
+    length = settings.list_length
+    lengths = [length // 20, length // 4, length] if length >= 100_000 else [length // 10, length]
     curves: dict[str, list[list[float]]] = {name: [] for name in SOURCES}
     for name, count in progress(list(product(SOURCES, lengths)), "memory against length"):
         curves[name].append([count, probe(server, "peak", name, count)["more"] / MEGABYTE])
@@ -57,14 +58,17 @@ def peak_memory(context: Context) -> Result:
 
 
 def garbage(context: Context) -> Result:
-    """Collections by generation during 60,000 requests, each competitor in its own process."""
-    server = context.stub()
+    """Full collections per 60,000 requests, each competitor in a process of its own."""
+    server, count = context.stub(), context.settings.garbage_requests
     found = {
-        name: probe(server, "garbage", name, GARBAGE_COUNT)
+        name: probe(server, "garbage", name, count)
         for name in progress([OURS, LIST, GENERATOR], "garbage")
     }
-    measures = {f"garbage/{name}": _exact(each["collections"][2]) for name, each in found.items()}
-    return {"count": GARBAGE_COUNT, "collections": found, "measures": measures}
+    measures = {
+        f"garbage/{name}": _exact(each["collections"][2] * GARBAGE_PER / count)
+        for name, each in found.items()
+    }
+    return {"count": count, "collections": found, "measures": measures}
 
 
 def _exact(value: float) -> dict[str, float]:
