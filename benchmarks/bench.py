@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from benchmarks import footprint, latency, machine, others, scaling, throughput
 from benchmarks.experiment import Context, Experiment, Settings
-from benchmarks.targets import HEADERS, measures_of, target_lines
+from benchmarks.targets import HEADERS, NOT_MEASURED, measures_of, percent, target_lines
 from cassconc.testing.node import NodeError
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +60,7 @@ def competitor_lines(competitors: dict[str, Any]) -> list[list[Any]]:
             taken["rate"]["low"],
             taken["rate"]["high"],
             taken["cpu_microseconds"]["median"],
-            f"{taken['server_cpu_share']:.0%}",
+            percent(taken["server_cpu_share"]),
             "/".join(map(str, taken["collections"])),
         ]
         for name, taken in competitors.items()
@@ -155,7 +155,10 @@ def main() -> None:
     start = time.perf_counter()
     measured, failed = run(chosen, settings)
     if measures_of(measured["results"]):
-        print(tabulate(target_lines(measured["results"]), HEADERS, disable_numparse=True))
+        lines = target_lines(measured["results"])
+        shown = [line for line in lines if line[-1] != NOT_MEASURED]
+        print(tabulate(shown, HEADERS, disable_numparse=True))
+        print(f"{len(lines) - len(shown)} of {len(lines)} targets were not measured.")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(measured, indent=1) + "\n")
     print(f"\n{time.perf_counter() - start:.0f} s; results: {output}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 STYLE: Any = {
     "svg.hashsalt": "cassconc",
@@ -34,6 +36,16 @@ def _save(path: Path) -> None:
     path.write_text("\n".join(line.rstrip() for line in lines) + "\n")
 
 
+def _plain(axis: Axis, ticks: Sequence[float] | None = None) -> None:
+    """Write the numbers of a logarithmic axis as numbers, at these ticks or where they fit."""
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+    if ticks is not None:
+        axis.set_major_locator(FixedLocator(ticks))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+
+
 def _width(name: str) -> float:
     return 2.5 if name.startswith("cassconc") else 1.2
 
@@ -50,7 +62,9 @@ def throughput(curves: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             xs, medians, [below, above], label=name, marker="o", capsize=3, lw=_width(name)
         )
     pyplot.xscale("log")
+    _plain(pyplot.gca().xaxis, sorted({int(each) for points in curves.values() for each in points}))
     pyplot.ylim(bottom=0)
+    pyplot.gca().yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     pyplot.xlabel("concurrency")
     pyplot.ylabel("requests per second")
     _save(path)
@@ -64,6 +78,8 @@ def memory(curves: Mapping[str, list[list[float]]], path: Path) -> None:
         pyplot.plot(xs, megabytes, label=name, marker="o", lw=_width(name))
     pyplot.xscale("log")
     pyplot.yscale("log")
+    _plain(pyplot.gca().xaxis, sorted({each for points in curves.values() for each, _ in points}))
+    _plain(pyplot.gca().yaxis)
     pyplot.xlabel("inserts")
     pyplot.ylabel("peak of resident memory, MB more")
     _save(path)
@@ -78,6 +94,7 @@ def latency(microseconds: Mapping[str, Mapping[str, float]], path: Path) -> None
         )
         axes.set_xticks(range(len(points)), [f"{float(each):g}" for each in points])
     pyplot.yscale("log")
+    _plain(axes.yaxis)
     pyplot.xlabel("percentile")
     pyplot.ylabel("microseconds")
     _save(path)

@@ -21,7 +21,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tabulate import tabulate
 
 from benchmarks.rounds import Spread, ratios
-from benchmarks.targets import TARGETS, Target, measures_of, number, spread_of
+from benchmarks.targets import (
+    NOT_MEASURED,
+    TARGETS,
+    Target,
+    measures_of,
+    number,
+    percent,
+    spread_of,
+)
 
 OURS = "cassconc map"
 ROOT = Path(__file__).parent.parent
@@ -75,7 +83,7 @@ def facts_table(run: Run) -> str:
         ("system", facts["system"]),
         ("Python", facts["python"]),
         ("driver", f"{facts['driver']}, {compiled}, {facts['driver_event_loop']}"),
-        ("Cassandra", facts.get("cassandra") or "not measured"),
+        ("Cassandra", facts.get("cassandra") or NOT_MEASURED),
         ("other libraries", libraries),
     ]
     return _table(lines, ["", ""])
@@ -83,7 +91,7 @@ def facts_table(run: Run) -> str:
 
 def _cell(target: Target, found: Mapping[str, float] | None) -> str:
     if found is None:
-        return "not measured"
+        return NOT_MEASURED
     text, spread = number(found["median"], target.unit), spread_of(found, target.unit)
     if target.verdict(found["median"]) == "MISSED":
         text = f"**{text}, missed**"
@@ -114,7 +122,7 @@ def competitors_table(competitors: Mapping[str, Any]) -> str:
             f"{taken['rate']['low']:,.0f} to {taken['rate']['high']:,.0f}",
             f"{taken['cpu_microseconds']['median']:.0f}",
             f"{taken['cpu_share']:.0%}",
-            f"{taken['server_cpu_share']:.0%}",
+            percent(taken["server_cpu_share"]),
             " / ".join(map(str, taken["collections"])),
         )
         for name, taken in ordered

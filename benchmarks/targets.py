@@ -139,6 +139,7 @@ def measures_of(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
+NOT_MEASURED = "not measured"
 HEADERS = ["", "against", "at least", "aim", "measured", "spread", ""]
 
 
@@ -147,7 +148,7 @@ def target_lines(results: Mapping[str, Any]) -> list[list[str]]:
     measures = measures_of(results)
     lines = []
     for target in TARGETS:
-        measured, spread, verdict = "", "", "not measured"
+        measured, spread, verdict = "", "", NOT_MEASURED
         if target.key in measures:
             found = measures[target.key]
             measured, spread = number(found["median"], target.unit), spread_of(found, target.unit)
@@ -171,3 +172,8 @@ def number(value: float, unit: str) -> str:
         return f"{100 * value:.1f} %"
     digits = 0 if value == int(value) or abs(value) >= 100 else 2 if abs(value) < 10 else 1
     return f"{value:,.{digits}f} {unit}".strip()
+
+
+def percent(share: float) -> str:
+    """Return a share of one processor; nothing where it is not known, as of a server elsewhere."""
+    return f"{share:.0%}" if share else ""
