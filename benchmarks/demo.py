@@ -128,7 +128,7 @@ def table(cluster: Any, keyspace: str, count: int) -> str:
         measured = json.loads(done.stdout)
         lines.append((name, measured["rate"], measured["peak"], measured["more"]))
     headers = ["", "rows/s", "peak memory, MB", "of that while writing, MB"]
-    return tabulate(lines, headers, floatfmt=",.0f")
+    return str(tabulate(lines, headers, floatfmt=",.0f"))
 
 
 def demo(count: int | None) -> None:

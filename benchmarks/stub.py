@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.protocol import results, system
 from tests.protocol.automatic import supported, unsupported
@@ -102,27 +102,39 @@ class Stub(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input ends; each line of it is answered with the CPU seconds used."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Stub(port), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    port: int = server.sockets[0].getsockname()[1]
     print(port, flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+
+    def listen() -> None:
+        for _ in sys.stdin:
+            print(time.process_time(), flush=True)
+
+    await loop.run_in_executor(None, listen)
 
 
 @contextlib.contextmanager
-def running() -> Iterator[int]:
-    """Run a stub in a process of its own, and yield its port."""
+def running() -> Iterator[tuple[int, Callable[[], float]]]:
+    """Run a stub in a process of its own; yield its port, and what tells the CPU it has used."""
     process = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    def cpu_seconds() -> float:
+        stdin.write("\n")
+        stdin.flush()
+        return float(stdout.readline())
+
     with process:
         try:
-            yield int(process.stdout.readline())
+            yield int(stdout.readline()), cpu_seconds
         finally:
-            process.stdin.close()
+            stdin.close()
 
 
 if __name__ == "__main__":
