@@ -24,6 +24,7 @@ from ._rows import is_remembered, named_rows
 from ._timestamps import Timestamps
 from ._watch import Watch
 
+
 class Sink(Protocol):
     """Where the adapter says what became of an attempt."""
 
@@ -192,9 +193,7 @@ class Adapter:
             self._isolation.answered(getattr(call.response, "coordinator_host", None))
         sink.ended(call, attempt, None, error)
 
-    def _result(
-        self, response: Any, rows: Any, request: Request, call: Any, sink: Sink
-    ) -> Any:
+    def _result(self, response: Any, rows: Any, request: Request, call: Any, sink: Sink) -> Any:
         factory = response.row_factory
         if factory is named_rows:
             response.row_factory = factory = named_tuple_factory

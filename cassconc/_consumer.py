@@ -21,7 +21,6 @@ from typing import (
     Iterator,
     Optional,
     Set,
-    Tuple,
     Union,
 )
 

@@ -144,9 +144,7 @@ class Dispatcher:
             outcome = gate.end(call, attempt, result, error, may_wait)
         except WouldWait:
             # somebody holds the future's condition, which a driver thread does not wait for
-            helper_threads.run(
-                functools.partial(self._settle_late, call, attempt, result, error)
-            )
+            helper_threads.run(functools.partial(self._settle_late, call, attempt, result, error))
             return True, None
         finally:
             call.finish()

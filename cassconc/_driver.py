@@ -16,6 +16,7 @@ from cassandra import OperationTimedOut, Timeout, Unavailable, cluster
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     NoHostAvailable,
+    QueryExhausted,
     ResponseFuture,
     ResultSet,
     Session,
@@ -23,7 +24,6 @@ from cassandra.cluster import (
 from cassandra.concurrent import ExecutionResult
 from cassandra.connection import ConnectionException, ConnectionShutdown
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
-from cassandra.util import OrderedMap, SortedSet
 from cassandra.query import (
     BatchStatement,
     BoundStatement,
@@ -32,6 +32,7 @@ from cassandra.query import (
     Statement,
     named_tuple_factory,
 )
+from cassandra.util import OrderedMap, SortedSet
 
 __all__ = [
     "EXEC_PROFILE_DEFAULT",
@@ -41,6 +42,7 @@ __all__ = [
     "ExecutionResult",
     "OperationTimedOut",
     "PreparedStatement",
+    "QueryExhausted",
     "ResponseFuture",
     "ResultSet",
     "Session",
@@ -144,7 +146,9 @@ def with_own_payload(statement: Any) -> Any:
 def timed_out(response: Any) -> OperationTimedOut:
     """Return the exception with which the driver would end `response` at its time limit."""
     host = last_host(response)
-    where = "no host queried before timeout" if host is None else str(getattr(host, "endpoint", host))
+    where = (
+        "no host queried before timeout" if host is None else str(getattr(host, "endpoint", host))
+    )
     reason = "Client request timeout. See Session.execute[_async](timeout)"
     return OperationTimedOut({where: reason}, host)
 
@@ -192,24 +196,42 @@ def _orphan(response: Any) -> None:
     """Tell the connection that nobody waits for this stream any more.
 
     What the driver's own time-out does: a connection with too many such streams is replaced. But
-    that one trusts `_req_id`, which is another request's after a retry on the same host. Here the
-    stream must belong to this response. All have these parts; without them, a connection to a
-    node that hangs for long runs out of streams, and is lost then.
+    that one trusts `_req_id`, which is another request's after a retry on the same host, and does
+    not hear when the connection is lost. Here the stream must belong to this response. All have
+    these parts; without them, a connection to a node that hangs for long runs out of streams, and
+    is lost then.
     """
     try:
         connection, stream = response._connection, response._req_id
+        host, pools = response._current_host, response.session._pools
+
+        def hear(answer: Any) -> None:
+            pool = pools.get(host)
+            if isinstance(answer, Exception):
+                if pool is not None:  # the connection is lost: have it replaced
+                    pool.return_connection(connection, stream_was_orphaned=True)
+                return
+            with connection.lock:
+                # else the connection itself has seen to that
+                has_raced = stream in connection.orphaned_request_ids
+                if has_raced:
+                    connection.orphaned_request_ids.remove(stream)
+                    connection.in_flight -= 1
+            if has_raced and pool is not None:
+                pool.on_orphaned_stream_released()
+
         with connection.lock:
-            callback = connection._requests[stream][0]
+            callback, *decoding = connection._requests[stream]
             if callback.func.__self__ is not response:
                 return
-            del connection._requests[stream]
+            connection._requests[stream] = (hear, *decoding)
             connection.orphaned_request_ids.add(stream)
             if len(connection.orphaned_request_ids) >= connection.orphaned_threshold:
                 connection.orphaned_threshold_reached = True
-        pool = response.session._pools.get(response._current_host)
+        pool = pools.get(host)
         if pool is not None:
             pool.return_connection(connection, stream_was_orphaned=True)
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         pass  # it was answered meanwhile, or the parts are not there
 
 
@@ -303,7 +325,10 @@ def turn_page(result: Any, page: Any) -> None:
     """Have `result` go on with the rows of `page`."""
     if private.results:
         # `_current_rows`: all. Without it, the rows are those of a new ResultSet in its place
-        result.response_future, result._current_rows = page.response_future, page._current_rows
+        response = page.response_future
+        if isinstance(page, SlimResultSet):
+            response.query = (page._rest or _NOTHING)[5]
+        result.response_future, result._current_rows = response, page._current_rows
     else:
         ResultSet.__init__(result, page.response_future, page.current_rows)
 

@@ -56,6 +56,7 @@ def _copy(error: Error) -> Error:
     if base.__init__ is not Exception.__init__:
         base.__init__(twin, *error.args)
     vars(twin).update(vars(error))
+    vars(twin).pop("attempts", None)  # they are the other call's
     notes: List[Any] = vars(error).get("__notes__") or []
     set_attribute(twin, "__notes__", [note for note in notes if not isinstance(note, Note)])
     for name, value in (

@@ -73,7 +73,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self._state = PENDING
         self._result = None
         self._exception: Optional[BaseException] = None
-        self._done_callbacks: Optional[Deque[Callable[[Any], object]]] = None  # type: ignore
+        self._done_callbacks: Optional[Deque[Callable[[Any], object]]] = None
         self.condition: Optional[threading.Condition] = None
         self.calls_back = False  # callbacks run, or will
         self.unfinished = False  # the state says that the call has ended, but nobody was told
@@ -182,7 +182,9 @@ class CallFuture(Future):  # type: ignore[type-arg]
             # at once where it is the same future's, for that callback may wait for it, and not
             # where it is another one's: there may be a chain of those.
             now = has_ended and (
-                not self._done_callbacks if caller is self else caller is None and not self.calls_back
+                not self._done_callbacks
+                if caller is self
+                else caller is None and not self.calls_back
             )
             if not now:
                 if self._done_callbacks is None:

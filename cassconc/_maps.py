@@ -24,13 +24,14 @@ from ._clock import Clock
 from ._consumer import Ordered, Start, Unordered, iterate
 from ._gate import Gate
 from ._starter import Starter
-from ._typing import MapOptions, ResultSet, Statement
+from ._typing import MapOptions, PlainMapOptions, ResultSet, Statement
 from ._window import Window
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
+Runnable = Union[Callable[..., Any], Statement]
 Pairs = Iterable[Tuple[Statement, Any]]
 
 
@@ -43,30 +44,33 @@ class Maps(Executor):
 
     @overload
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
+        self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[PlainMapOptions]
     ) -> Iterator[T]: ...
 
     @overload
     def map(
-        self, fn: Statement, *iterables: Iterable[Any], **options: Unpack[MapOptions]
+        self, fn: Statement, *iterables: Iterable[Any], **options: Unpack[PlainMapOptions]
     ) -> Iterator[ResultSet]: ...
 
     @overload
     def map(
         self,
-        fn: Any,
+        fn: Runnable,
         *iterables: Iterable[Any],
         return_exceptions: bool = ...,
         with_calls: Literal[True],
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Tuple[Call, Any]]: ...
 
     @overload
     def map(
         self,
-        fn: Any,
+        fn: Runnable,
         *iterables: Iterable[Any],
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        with_calls: bool = ...,
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Any]: ...
 
@@ -132,32 +136,35 @@ class Maps(Executor):
 
     @overload
     def starmap(
-        self, fn: Callable[..., T], iterable: Iterable[Any], **options: Unpack[MapOptions]
+        self, fn: Callable[..., T], iterable: Iterable[Any], **options: Unpack[PlainMapOptions]
     ) -> Iterator[T]: ...
 
     @overload
     def starmap(
-        self, fn: Statement, iterable: Iterable[Any], **options: Unpack[MapOptions]
+        self, fn: Statement, iterable: Iterable[Any], **options: Unpack[PlainMapOptions]
     ) -> Iterator[ResultSet]: ...
 
     @overload
     def starmap(
         self,
-        fn: Any,
+        fn: Runnable,
         iterable: Iterable[Any],
         *,
         return_exceptions: bool = ...,
         with_calls: Literal[True],
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Tuple[Call, Any]]: ...
 
     @overload
     def starmap(
         self,
-        fn: Any,
+        fn: Runnable,
         iterable: Iterable[Any],
         *,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        with_calls: bool = ...,
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Any]: ...
 
@@ -198,7 +205,7 @@ class Maps(Executor):
 
     @overload
     def execute_concurrent(
-        self, statements_and_parameters: Pairs, **options: Unpack[MapOptions]
+        self, statements_and_parameters: Pairs, **options: Unpack[PlainMapOptions]
     ) -> Iterator[ResultSet]: ...
 
     @overload
@@ -208,6 +215,7 @@ class Maps(Executor):
         *,
         return_exceptions: bool = ...,
         with_calls: Literal[True],
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Tuple[Call, Any]]: ...
 
@@ -216,7 +224,9 @@ class Maps(Executor):
         self,
         statements_and_parameters: Pairs,
         *,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        with_calls: bool = ...,
+        max_errors: Union[int, float, None] = ...,
         **options: Unpack[MapOptions],
     ) -> Iterator[Any]: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional
 
-from ._driver import ResultSet, turn_page
+from ._driver import QueryExhausted, ResultSet, turn_page
 
 
 class PagedResultSet(ResultSet):  # type: ignore[misc]
@@ -29,6 +29,8 @@ class PagedResultSet(ResultSet):  # type: ignore[misc]
         if not self.has_more_pages:
             super().fetch_next_page()
             return
+        if not self.paging_state:
+            raise QueryExhausted  # as the driver does; it would fetch the first page again
         page = self._fetch(self.paging_state)
         if self._traced:
             self._earlier.append(self.response_future)

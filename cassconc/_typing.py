@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TypedDict, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Literal,
+    Optional,
+    Protocol,
+    TypedDict,
+    Union,
+)
 
 if TYPE_CHECKING:
     from ._retry import Retry
@@ -32,10 +43,24 @@ if TYPE_CHECKING:
 else:
     from ._driver import ResultSet
 
-__all__ = ["MapOptions", "RequestOptions", "ResultSet", "Statement"]
+__all__ = ["MapOptions", "PlainMapOptions", "RequestOptions", "ResultSet", "Statement"]
 
-# The driver's statements are Any to type checkers.
-Statement = Union[str, Any]
+
+class DriverStatement(Protocol):
+    """What the driver's statements have in common, and neither callables nor numbers have.
+
+    They are Any to type checkers that do not read the driver's source; to others they are these.
+    """
+
+    @property
+    def keyspace(self) -> Any: ...
+    @property
+    def is_idempotent(self) -> Any: ...
+    @property
+    def custom_payload(self) -> Any: ...
+
+
+Statement = Union[str, DriverStatement]
 
 
 class RequestOptions(TypedDict, total=False):
@@ -58,3 +83,11 @@ class MapOptions(TypedDict, total=False):
     chunksize: int
     buffersize: Optional[int]
     ordered: bool
+
+
+class PlainMapOptions(MapOptions, total=False):
+    """The options of a `map` that yields results alone: the first failure is raised."""
+
+    return_exceptions: Literal[False]
+    with_calls: Literal[False]
+    max_errors: None

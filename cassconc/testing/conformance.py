@@ -1,4 +1,4 @@
-"""A conformance suite: what every executor with the interface of `CassandraExecutor` must do::
+"""A conformance suite: what every executor with the interface of `CassandraExecutor` must do.
 
     def make_executor(session, concurrency):
         return CassandraExecutor(session, concurrency)

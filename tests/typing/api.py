@@ -82,6 +82,8 @@ def submit_of_callables(executor: CassandraExecutor) -> None:
     assert_type(executor.submit(add, 1, two=2), Future[int])
     assert_type(executor.submit(add, 1, 2, more=3), Future[int])
     assert_type(executor.submit(str), Future[str])
+    executor.submit(len)  # type: ignore[call-overload]
+    executor.submit(add, "a", 2)  # type: ignore[call-overload]
 
 
 def submit_of_statements(executor: CassandraExecutor, prepared: Any) -> None:
@@ -91,6 +93,7 @@ def submit_of_statements(executor: CassandraExecutor, prepared: Any) -> None:
     assert_type(executor.submit(CQL, id=1), Future[ResultSet])
     of_any: Future[ResultSet] = executor.submit(prepared, 1)
     executor.submit()  # type: ignore[call-overload]
+    executor.submit(42)  # type: ignore[call-overload]
     not_a_number: Future[int] = executor.submit(CQL, 1)  # type: ignore[assignment]
     print(of_any, not_a_number)
 
@@ -163,11 +166,26 @@ def failures_in_place(executor: CassandraExecutor) -> None:
     """A result may be an exception, and then the type is left open."""
     assert_type(executor.map(CQL, [1], return_exceptions=True), Iterator[Any])
     assert_type(executor.starmap(CQL, [(1,)], return_exceptions=True), Iterator[Any])
+    assert_type(executor.map(CQL, [1], max_errors=0.01), Iterator[Any])
+    assert_type(executor.starmap(CQL, [(1,)], max_errors=3), Iterator[Any])
+    assert_type(executor.execute_concurrent([(CQL, ())], max_errors=3), Iterator[Any])
+    assert_type(executor.map(CQL, [1], max_errors=3, with_calls=True), Iterator[Tuple[Call, Any]])
+    assert_type(
+        executor.map(CQL, [1], return_exceptions=False, max_errors=None), Iterator[ResultSet]
+    )
+
+
+def options_that_are_variables(executor: CassandraExecutor, flag: bool) -> None:
+    """Where an option is not known, neither is the type of the results."""
+    assert_type(executor.map(len, ["a"], with_calls=flag), Iterator[Any])
+    assert_type(executor.starmap(CQL, [(1,)], return_exceptions=flag), Iterator[Any])
 
 
 def wrong_options_of_maps(executor: CassandraExecutor) -> None:
     """Options that do not exist, and those of the wrong type, are seen."""
     executor.map(CQL, 1)  # type: ignore[call-overload]
+    executor.map(42, [1])  # type: ignore[call-overload]
+    executor.map(CQL, [1], max_errors="3")  # type: ignore[call-overload]
     executor.map(CQL, [1], buffersize="10")  # type: ignore[call-overload]
     executor.map(CQL, [1], bufferSize=10)  # type: ignore[call-overload]
     executor.map(len, ["a"], timeout="1")  # type: ignore[call-overload]
