@@ -156,7 +156,7 @@ class Adapter:
         except BaseException as error:
             if isinstance(error, Exception):
                 # its frames lead to all that the caller has just now, parameters and call included
-                error.__traceback__ = None
+                BaseException.with_traceback(error, None)
             sink.ended(call, attempt, None, error)
             if not isinstance(error, Exception):
                 raise

@@ -80,7 +80,9 @@ Taken = Tuple[Any, Any]  # a statement and parameters that nobody else can chang
 def take(statement: Any, given: Any, position: Optional[int] = None) -> Taken:
     """Check a statement with the parameters that were given for it, and fix both as they are now.
 
-    `position` is the place in the input, for messages. Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
+    `position` is the place in the input, for messages.
+
+    Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
     statement that has its own, and `ValueError` where a prepared statement has other markers:
     the driver would store nulls for what is missing.
     """
@@ -164,8 +166,8 @@ def checked(given: Any, statement: Any, position: Optional[int] = None) -> Param
         hasattr(given, "__len__") and hasattr(given, "__iter__")
     ):
         raise TypeError(
-            f"{place(position)}parameters must be a sequence, such as a tuple or a list, or a dict, "
-            f"not {type(given).__name__}: {text_of(statement)}"
+            f"{place(position)}parameters must be a sequence, such as a tuple or a list, or a "
+            f"dict, not {type(given).__name__}: {text_of(statement)}"
         )
     return tuple(given)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, called_back_gate
-from ._stats import Counts, Stats
+from ._futures import CANCELLED, FINISHED, PENDING, CallFuture, called_back_gate
+from ._lines import TOO_LATE, Lines, Outcome
+from ._stats import Stats
 from ._threads import helper_threads
 
 if TYPE_CHECKING:
@@ -16,17 +16,12 @@ if TYPE_CHECKING:
 
 SHUT_DOWN = "cannot schedule new futures after shutdown"  # the text of the standard
 
-# Whether an outcome counts, and who is admitted in the place of the call.
-Outcome = Tuple[bool, Optional[CallFuture]]
-
-_TOO_LATE: Outcome = (False, None)
-
 
 class WouldWait(Exception):
     """Somebody holds the condition of a future, which a driver thread does not wait for."""
 
 
-class Gate:
+class Gate(Lines):
     """Admits calls, first come, first served, never more than `concurrency` at once.
 
     Guarantees: a call is in flight from the moment a method returns it as admitted until its
@@ -42,23 +37,12 @@ class Gate:
     """
 
     def __init__(self, concurrency: float) -> None:
-        self.concurrency = concurrency
+        super().__init__(concurrency)
         self.lock = threading.RLock()
-        # guarded by lock:
+        # guarded by lock, like the lines:
         self._closed: Optional[str] = None  # why nothing more is accepted
         self.is_abandoned = False  # it is another process's
-        self._retries = True  # whether what has failed may be tried again
-        self._waiting: Deque[CallFuture] = collections.deque()  # some may have been cancelled
-        self._again: Deque[CallFuture] = collections.deque()  # before these; some may have ended
-        self._in_flight: Set[CallFuture] = set()
-        self._unsent: Dict[CallFuture, None] = {}  # of these, those that nobody has claimed
-        self._aside: Set[CallFuture] = set()  # they are to be tried again
-        self._unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
-        self._dropped: List[CallFuture] = []  # to be finished when the lock is released
-        self._held = 0  # what `wait` waits for besides: futures whose callbacks run, and others
-        self._excused = 0  # of these, the callbacks in which somebody waits in `wait`
-        self._waiters: List[Signal] = []  # those who wait in `wait`
-        self._counts = Counts()
+        self._excused = 0  # of what is held, the callbacks in which somebody waits in `wait`
 
     def check_open(self) -> None:
         """Raise `RuntimeError` when the gate is closed."""
@@ -147,7 +131,7 @@ class Gate:
         """
         with self.lock:
             if call not in self._in_flight or call.attempt != attempt or not self._wants(call):
-                return _TOO_LATE
+                return TOO_LATE
             self._in_flight.remove(call)
             self._unsent.pop(call, None)
             self._aside.add(call)
@@ -241,85 +225,6 @@ class Gate:
             dropped, self._dropped = self._dropped, []
         for call in dropped:
             call.let_go()
-
-    # What follows is called with the lock held.
-
-    def _let_in(self, call: CallFuture) -> None:
-        self._unsent[call] = None  # first, and `_in_flight` last, so that `recover` sees it
-        call._state = RUNNING
-        call.attempt += 1
-        self._in_flight.add(call)
-
-    def _drop(self, call: CallFuture) -> None:
-        self._counts.cancelled += 1
-        call.settle(CANCELLED, None, None)
-        call.calls_back = False  # nobody has this future but its map
-        self._dropped.append(call)
-
-    def _wants(self, call: CallFuture) -> bool:
-        if call._state is RUNNING and not self._retries:
-            return False
-        window = call.window
-        return window is None or (call.position <= window.last and not window.closed)
-
-    def _end(
-        self,
-        call: CallFuture,
-        attempt: Optional[int],
-        result: Any,
-        exception: Optional[BaseException],
-    ) -> Outcome:
-        if call._state is not RUNNING or (
-            attempt is not None and (call.attempt != attempt or call not in self._in_flight)
-        ):
-            return _TOO_LATE
-        window = call.window
-        self._settle(call, FINISHED, result, exception)
-        self._in_flight.discard(call)
-        self._unsent.pop(call, None)
-        if exception is None:
-            self._counts.succeeded += 1
-        else:
-            self._aside.discard(call)
-            self._counts.fail(exception)
-        if window is not None and window.settled(call, exception):
-            self._unwanted += [each for each in self._aside if not self._wants(each)]
-            for each in self._waiting:
-                if each._state is PENDING and not self._wants(each):
-                    self._drop(each)
-        return True, self._admit()
-
-    def _settle(
-        self, call: CallFuture, state: str, result: Any, exception: Optional[BaseException]
-    ) -> None:
-        call.settle(state, result, exception)
-        if call.calls_back:
-            self._held += 1
-
-    def _admit(self) -> Optional[CallFuture]:
-        while len(self._in_flight) < self.concurrency:
-            line = self._again or self._waiting
-            if not line:
-                break
-            call = line[0]
-            wanted = self._wants(call) and not call.done() and call not in self._in_flight
-            if wanted:
-                self._let_in(call)
-            elif call._state is PENDING:
-                self._drop(call)
-            elif call._state is RUNNING and call not in self._in_flight:
-                self._aside.add(call)
-                self._unwanted.append(call)
-            line.popleft()  # last, for an interrupt may strike before
-            if wanted:
-                return call
-        if not self._in_flight and self._waiters:
-            self._wake()
-        return None
-
-    def _wake(self) -> None:
-        for signal in self._waiters:
-            signal.put(None)
 
     # The end of the executor
 

@@ -21,8 +21,9 @@ from typing import (
 from . import _checks
 from ._calls import Call, text_of
 from ._clock import Clock
-from ._consumer import Ordered, Start, Unordered, iterate
+from ._consumer import Start, iterate
 from ._gate import Gate
+from ._orders import Ordered, Unordered
 from ._starter import Starter
 from ._typing import MapOptions, PlainMapOptions, ResultSet, Statement
 from ._window import Window

@@ -11,7 +11,7 @@ from ._clock import Clock
 from ._driver import TRANSIENT, is_shutdown
 from ._errors import add_note, set_attribute
 from ._futures import CallFuture
-from ._gate import Outcome
+from ._lines import Outcome
 from ._retry import RetryEvent, Tries
 from ._threads import helper_threads
 

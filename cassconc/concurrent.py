@@ -20,10 +20,11 @@ from typing import Any, Callable, Iterable, List, Tuple
 
 from . import _checks
 from ._calls import pair, take_as_driver
-from ._consumer import Consumer, Ordered, Unordered, iterate
+from ._consumer import Consumer, iterate
 from ._driver import EXEC_PROFILE_DEFAULT, ExecutionResult
 from ._executor import CassandraExecutor
 from ._futures import CallFuture
+from ._orders import Ordered, Unordered
 from ._threads import helper_threads
 from ._window import Window
 

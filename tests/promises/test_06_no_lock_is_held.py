@@ -116,7 +116,7 @@ class _Session(ScriptedSession):
 
     @property
     def is_shutdown(self) -> bool:
-        if sys._getframe(1).f_globals["__name__"] == "cassconc._driver":
+        if sys._getframe(1).f_globals["__name__"] == "cassconc._driver.sessions":
             self._locks.look("is_shutdown")  # the harness itself asks under a lock of its own
         return self._is_shut_down
 

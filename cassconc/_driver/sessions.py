@@ -1,0 +1,56 @@
+"""Sessions of the driver: what can be seen of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .names import LEGACY, Session, private
+
+DEFAULT_TIMEOUT = 10.0  # of a session, in seconds; only one without profiles can change its own
+
+# How many streams of each connection stay free for those who send at the same time.
+_SPARE_STREAMS = 1024
+
+
+def is_session(session: Any) -> bool:
+    """Return whether this is the driver's own kind of session, whose private parts may be used."""
+    return issubclass(type(session), Session)  # isinstance is true of a Mock(spec=Session)
+
+
+def is_shutdown(session: Any) -> bool:
+    """Return whether the session says that it was shut down."""
+    try:
+        return getattr(session, "is_shutdown", False) is True
+    except Exception:  # of a session that is not the driver's: then nobody knows
+        return False
+
+
+def hides_session(session: Any) -> bool:
+    """Return whether this is no session of the driver, but one stands behind it."""
+    # all. Without it, that is found when the first response comes
+    return not is_session(session) and type(getattr(session, "_pools", None)) is dict
+
+
+def has_profiles(session: Any) -> bool:
+    """Return whether requests of this session may have an execution profile of their own."""
+    mode = getattr(getattr(session, "cluster", None), "_config_mode", LEGACY)
+    return isinstance(mode, int) and mode != LEGACY
+
+
+def may_block(session: Any) -> bool:
+    """Return whether `execute_async` may have to wait for a free stream."""
+    if not private.streams:
+        return True
+    try:
+        for pool in tuple(session._pools.values()):
+            # all. _pools is {host: pool}; without it, driver threads never send
+            for connection in pool.get_connections():
+                if (
+                    connection.in_flight + _SPARE_STREAMS > connection.max_request_id
+                    or connection.is_closed
+                    or connection.is_defunct
+                ):
+                    return True
+    except (AttributeError, TypeError):
+        return True
+    return False

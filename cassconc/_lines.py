@@ -1,0 +1,117 @@
+"""The lines of a gate: who waits, who is in flight, and who is to be tried again."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set, Tuple
+
+from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture
+from ._stats import Counts
+
+if TYPE_CHECKING:
+    from ._clock import Signal
+
+# Whether an outcome counts, and who is admitted in the place of the call.
+Outcome = Tuple[bool, Optional[CallFuture]]
+
+TOO_LATE: Outcome = (False, None)
+
+
+class Lines:
+    """Where each call of a gate stands. The gate's lock is held wherever this is called.
+
+    The order of the single steps matters: an interrupt may strike between any two of them, and
+    `recover` completes what it has left half done.
+    """
+
+    def __init__(self, concurrency: float) -> None:
+        self.concurrency = concurrency
+        self._retries = True  # whether what has failed may be tried again
+        self._waiting: Deque[CallFuture] = collections.deque()  # some may have been cancelled
+        self._again: Deque[CallFuture] = collections.deque()  # before these; some may have ended
+        self._in_flight: Set[CallFuture] = set()
+        self._unsent: Dict[CallFuture, None] = {}  # of these, those that nobody has claimed
+        self._aside: Set[CallFuture] = set()  # they are to be tried again
+        self._unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
+        self._dropped: List[CallFuture] = []  # to be let go when the lock is released
+        self._counts = Counts()
+        # what `Gate.wait` waits for besides: futures whose callbacks run, and what was `hold`
+        self._held = 0
+        self._waiters: List[Signal] = []  # those who wait there
+
+    def _let_in(self, call: CallFuture) -> None:
+        self._unsent[call] = None  # first, and `_in_flight` last, so that `recover` sees it
+        call._state = RUNNING
+        call.attempt += 1
+        self._in_flight.add(call)
+
+    def _drop(self, call: CallFuture) -> None:
+        self._counts.cancelled += 1
+        call.settle(CANCELLED, None, None)
+        call.calls_back = False  # nobody has this future but its map
+        self._dropped.append(call)
+
+    def _wants(self, call: CallFuture) -> bool:
+        if call._state is RUNNING and not self._retries:
+            return False
+        window = call.window
+        return window is None or (call.position <= window.last and not window.closed)
+
+    def _end(
+        self,
+        call: CallFuture,
+        attempt: Optional[int],
+        result: Any,
+        exception: Optional[BaseException],
+    ) -> Outcome:
+        if call._state is not RUNNING or (
+            attempt is not None and (call.attempt != attempt or call not in self._in_flight)
+        ):
+            return TOO_LATE
+        window = call.window
+        self._settle(call, FINISHED, result, exception)
+        self._in_flight.discard(call)
+        self._unsent.pop(call, None)
+        if exception is None:
+            self._counts.succeeded += 1
+        else:
+            self._aside.discard(call)
+            self._counts.fail(exception)
+        if window is not None and window.settled(call, exception):
+            self._unwanted += [each for each in self._aside if not self._wants(each)]
+            for each in self._waiting:
+                if each._state is PENDING and not self._wants(each):
+                    self._drop(each)
+        return True, self._admit()
+
+    def _settle(
+        self, call: CallFuture, state: str, result: Any, exception: Optional[BaseException]
+    ) -> None:
+        call.settle(state, result, exception)
+        if call.calls_back:
+            self._held += 1
+
+    def _admit(self) -> Optional[CallFuture]:
+        while len(self._in_flight) < self.concurrency:
+            line = self._again or self._waiting
+            if not line:
+                break
+            call = line[0]
+            wanted = self._wants(call) and not call.done() and call not in self._in_flight
+            if wanted:
+                self._let_in(call)
+            elif call._state is PENDING:
+                self._drop(call)
+            elif call._state is RUNNING and call not in self._in_flight:
+                self._aside.add(call)
+                self._unwanted.append(call)
+            line.popleft()  # last, for an interrupt may strike before
+            if wanted:
+                return call
+        if not self._in_flight and self._waiters:
+            self._wake()
+        return None
+
+    def _wake(self) -> None:
+        for signal in self._waiters:
+            signal.put(None)
