@@ -145,16 +145,20 @@ class Consumer:
         # the call that is asked for counts as handed out
         if self._more and len(self._calls) - 1 <= self._low:
             self._take(self._size + 1, _A_WHILE)
-        if self._window.max_errors is not None and self._window.last != math.inf:
-            if not self._calls or self._is_past_end():
+        while True:
+            if self._is_over_budget():
                 raise self._too_many_errors()
-        if not self._calls:
-            self._raise_error()
-            return False
-        if not self._is_ready():
+            if not self._calls:
+                self._raise_error()
+                return False
+            if self._is_ready():
+                return True
             self._wait(self._awaited(), self._is_ready)
-            return self.advance() if self._window.last != math.inf else True
-        return True
+
+    def _is_over_budget(self) -> bool:
+        if self._window.max_errors is None or self._window.last == math.inf:
+            return False
+        return not self._calls or self._is_past_end()
 
     def _too_many_errors(self) -> TooManyErrors:
         self._drop(self._calls)

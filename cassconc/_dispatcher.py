@@ -14,10 +14,9 @@ from ._calls import Call
 from ._clock import Clock
 from ._driver import OperationTimedOut
 from ._errors import own
-from ._futures import CallFuture
+from ._futures import CallFuture, Outcome
 from ._gate import Gate, WouldWait
 from ._isolation import Isolation
-from ._lines import Outcome
 from ._retrier import Retrier
 from ._threads import helper_threads
 from ._watch import Watch

@@ -7,12 +7,9 @@ import logging
 import math
 import threading
 from concurrent.futures import Future, _base
-from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Protocol, Tuple
+from typing import Any, Callable, ContextManager, Deque, List, Optional, Protocol, Tuple
 
 from ._threads import helper_threads
-
-if TYPE_CHECKING:
-    from ._gate import Gate
 
 logger = logging.getLogger("cassconc")
 
@@ -21,6 +18,29 @@ CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as
 
 # .runs: the future whose done-callback runs on it; .calls_back: the same, on a helper thread
 _this_thread = threading.local()
+
+
+class Owner(Protocol):
+    """The gate of a future, as far as those need it who have the future; see `Gate`."""
+
+    @property
+    def lock(self) -> ContextManager[bool]: ...
+    def claim(self, call: CallFuture) -> bool: ...
+    def sent(self, call: CallFuture, attempt: int, response: Any) -> bool: ...
+    def put_aside(self, call: CallFuture, attempt: int, exception: BaseException) -> Outcome: ...
+    def try_again(self, call: CallFuture) -> Tuple[bool, bool]: ...
+    def end(
+        self,
+        call: CallFuture,
+        attempt: Optional[int],
+        result: Any,
+        exception: Optional[BaseException],
+        may_wait: bool = True,
+    ) -> Outcome: ...
+    def unwanted(self) -> List[CallFuture]: ...
+    def cancel(self, call: CallFuture) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
 
 
 class Observer(Protocol):
@@ -63,7 +83,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        gate: Gate,
+        gate: Owner,
         request: Any,
         call: Tuple[Any, Any],
         window: Optional[Observer] = None,
@@ -193,7 +213,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
                 if not has_ended or self.calls_back:
                     return
                 self.calls_back = True
-                self.gate._held += 1
+                self.gate.hold()
         if now:
             self._run(fn)
         else:
@@ -232,6 +252,15 @@ class CallFuture(Future):  # type: ignore[type-arg]
         finally:
             self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
 
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """Return the call's exception, or `None` if it has a result; else like `result`."""
+        if self._state is FINISHED:
+            return self._exception
+        try:
+            return super().exception(timeout)
+        finally:
+            self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
+
     def set_running_or_notify_cancel(self) -> bool:
         """Refused: the executor alone decides when a call is sent, and with what it ends."""
         raise RuntimeError("the state of this future belongs to its executor")
@@ -255,7 +284,11 @@ class CallFuture(Future):  # type: ignore[type-arg]
         return f"<{type(self).__name__} at {id(self):#x} state={state}{outcome}>"
 
 
-def called_back_gate() -> Optional[Gate]:
+def called_back_gate() -> Optional[Owner]:
     """Return the gate of the future whose done-callback runs on this thread, if one does."""
     future = getattr(_this_thread, "calls_back", None)
     return None if future is None else future.gate
+
+
+# Whether an outcome counts, and who is admitted in the place of the call.
+Outcome = Tuple[bool, Optional[CallFuture]]

@@ -6,8 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from ._futures import CANCELLED, FINISHED, PENDING, CallFuture, called_back_gate
-from ._lines import TOO_LATE, Lines, Outcome
+from ._futures import CANCELLED, FINISHED, PENDING, CallFuture, Outcome, called_back_gate
+from ._lines import TOO_LATE, Lines
 from ._stats import Stats
 from ._threads import helper_threads
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set
 
-from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture
+from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, Outcome
 from ._stats import Counts
 
 if TYPE_CHECKING:
     from ._clock import Signal
-
-# Whether an outcome counts, and who is admitted in the place of the call.
-Outcome = Tuple[bool, Optional[CallFuture]]
 
 TOO_LATE: Outcome = (False, None)
 

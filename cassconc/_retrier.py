@@ -10,8 +10,7 @@ from ._calls import Call
 from ._clock import Clock
 from ._driver import TRANSIENT, is_shutdown
 from ._errors import add_note, set_attribute
-from ._futures import CallFuture
-from ._lines import Outcome
+from ._futures import CallFuture, Outcome
 from ._retry import RetryEvent, Tries
 from ._threads import helper_threads
 

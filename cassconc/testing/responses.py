@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 from cassandra.cluster import QueryExhausted, ResultSet
 from cassandra.query import named_tuple_factory
-
-if TYPE_CHECKING:
-    from .session import ScriptedSession
 
 __all__ = ["ScriptedMessage", "ScriptedRequest", "ScriptedResponse", "on_driver_thread"]
 
@@ -36,6 +33,14 @@ def on_driver_thread() -> bool:
     return getattr(_this_thread, "depth", 0) > 0
 
 
+class Sender(Protocol):
+    """What a response needs of its session; see `ScriptedSession`."""
+
+    def send(self, response: ScriptedResponse, options: Dict[str, Any]) -> None: ...
+    def forgets(self, request: ScriptedRequest, event: str) -> bool: ...
+    def complain(self, what: str) -> None: ...
+
+
 class ScriptedMessage:
     """What is sent on the wire, as far as it matters: the timestamp, in microseconds."""
 
@@ -56,7 +61,7 @@ class ScriptedResponse:
     coordinator_host = None
     is_schema_agreed = True
 
-    def __init__(self, session: ScriptedSession, query: Any, timestamp: Optional[int]) -> None:
+    def __init__(self, session: Sender, query: Any, timestamp: Optional[int]) -> None:
         self.session = session
         self.message = ScriptedMessage(timestamp)
         self.query = query
