@@ -55,6 +55,7 @@ class Dispatcher:
         Raises `RuntimeError` when the gate is closed. An interrupt that strikes here ends the
         call or leaves it to a helper thread, but does not lose it.
         """
+        self.gate.check_open()
         try:
             if self.gate.enter(call):
                 self._send(call)
@@ -124,8 +125,10 @@ class Dispatcher:
             error = own(error, Call(*described, position), sent)
             try:
                 taken = self._retrier.take(call, attempt, error, self)
-            except Exception:  # of a `Retry` of the caller's own
+            except Exception:  # of a `Retry` of the caller's own, or no thread is to be had
                 logger.exception("it can't be decided whether a call is tried again")
+                if call.attempt == attempt:  # it may have been put aside already
+                    return self._settle(call, None, result, error, False)
             else:
                 if taken is not None:
                     return taken
@@ -185,11 +188,15 @@ class Dispatcher:
 
     def _leave(self) -> None:
         """Have a helper thread send what was admitted and not sent."""
-        with self.gate.lock:
-            if self._has_helper:
-                return
-            self._has_helper = True
-        helper_threads.run(self._help)
+        try:
+            with self.gate.lock:
+                if self._has_helper:
+                    return
+                self._has_helper = True
+            helper_threads.run(self._help)
+        except BaseException:  # an interrupt; two helpers do no harm, none would
+            self._has_helper = False
+            raise
 
     def _help(self) -> None:
         while True:

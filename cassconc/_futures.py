@@ -248,7 +248,10 @@ class CallFuture(Future):  # type: ignore[type-arg]
         if self._state is FINISHED and self._exception is None:
             return self._result
         try:
-            return super().result(timeout)
+            super().exception(timeout)
+            if self._exception is not None:  # Python before 3.14 asks whether it is true
+                raise self._exception
+            return self._result
         finally:
             self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
 
