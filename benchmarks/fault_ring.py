@@ -105,6 +105,8 @@ def lost(ring: LocalCluster, keyspace: str, account: Account) -> int:
 
     What is there although it was never taken is noted in the account.
     """
+    # Before the reading: while the load runs, more is written meanwhile.
+    written = [number for number, state in enumerate(account.state) if state == WRITTEN]
     for attempt in range(5):
         try:
             there = _read(ring, keyspace, account)
@@ -113,7 +115,6 @@ def lost(ring: LocalCluster, keyspace: str, account: Account) -> int:
             if attempt == 4:
                 raise
             time.sleep(2)
-    written = [number for number, state in enumerate(account.state) if state == WRITTEN]
     return sum(not there[number] for number in written)
 
 

@@ -83,6 +83,7 @@ class Soak:
             self._look()
             time.sleep(0.1)
         self._check(number)
+        self._reconnect()
         now = soak_gauges.settled(self.samples[0] if self.samples else None)
         if number:
             self.samples.append(now)
@@ -166,6 +167,17 @@ class Soak:
             there = self._take(part)
             if missing := [n for n in numbers if there.get(n) != ROW]:
                 self.ledger.complain(f"round {number}: lost {len(missing)} rows of part {part}")
+
+    def _reconnect(self) -> None:
+        """Wait, within limits, until the driver has all its connections again."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            pools = self._session.get_pool_state().values()
+            open_pools = sum(pool["open_count"] > 0 and not pool["shutdown"] for pool in pools)
+            if open_pools == self._world.replicas:
+                if self._session.cluster.get_control_connection_host() is not None:
+                    return
+            time.sleep(0.1)
 
     def _take(self, part: int) -> dict[int, str]:
         for _ in range(5):
