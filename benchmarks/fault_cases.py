@@ -55,6 +55,7 @@ class Case:
         steps: What happens.
         all_written: Whether every statement has to succeed with the retry.
         short: Whether the short form has it.
+        compared: Whether the short form runs it with the driver's load, too.
         speculative: The speculative execution policy of the profile.
         overloaded: Whether it needs the one node that refuses what is too much for it.
     """
@@ -63,6 +64,7 @@ class Case:
     steps: Sequence[Step]
     all_written: bool = True
     short: bool = False
+    compared: bool = False
     speculative: SpeculativeExecutionPolicy | None = None
     overloaded: bool = False
 
@@ -125,7 +127,7 @@ def _alter(change: str) -> Callable[[Scene], None]:
 CASES = [
     Case("none", []),
     Case("one node killed", [Step(0.2, _each(0)("kill"))], short=True),
-    Case("one node hung, resumed", [Step(0.2, _hang_for_a_time)], short=True),
+    Case("one node hung, resumed", [Step(0.2, _hang_for_a_time)], short=True, compared=True),
     Case("one node hung for good", [Step(0.2, _each(0)("hang"))]),
     Case(
         "one node hung for good, speculative execution",
@@ -149,7 +151,6 @@ CASES = [
         "cluster.shutdown()",
         [Step(0.5, lambda scene: scene.session.cluster.shutdown())],
         all_written=False,
-        short=True,
     ),
     Case("keyspace dropped", [Step(0.5, _drop_keyspace)], all_written=False, short=True),
     Case(

@@ -16,7 +16,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,14 @@ def _counts(failed: dict[str, int]) -> str:
 class Bench:
     """Runs cases on one ring of nodes."""
 
-    def __init__(self, ring: LocalCluster, settings: Settings, compare: bool) -> None:
+    def __init__(
+        self, ring: LocalCluster, settings: Settings, compare: Callable[[Case], bool]
+    ) -> None:
         self._ring = ring
         self._settings = settings
         self._compare = compare
         self._keyspaces = 0
+        self._is_well = True  # whether nothing has happened to the ring since it was healed
 
     def run(self, case: Case) -> Result:
         """Run a case, with ours and with the driver's, on nodes that are well before each."""
@@ -109,7 +112,7 @@ class Bench:
         )  # fmt: skip
         if case.all_written and self._settings.retry and result.succeeded != result.statements:
             result.wrong.append(f"{result.statements - result.succeeded} were not written")
-        if self._compare:
+        if self._compare(case):
             theirs, _, _ = self._run(case, drivers)
             result.driver_seconds = theirs.seconds
             result.driver_failed = dict(theirs.failed)
@@ -118,23 +121,31 @@ class Bench:
         return result
 
     def _run(self, case: Case, load: Load) -> tuple[Account, int | None, bool]:
-        heal(self._ring)
+        self._heal()
         self._keyspaces += 1
         with connected(self._ring, self._settings.timeout, case.speculative) as session:
             keyspace = create_keyspace(session, f"faults_{self._keyspaces}", len(self._ring.nodes))
             insert = prepare(session, keyspace)
             run = Run(load, session, insert, self._settings)
             scene = Scene(self._ring, session, keyspace, self._settings, run)
+            self._is_well = False
             under_load = play(case, scene)
             account = run.finish()
         missing = scene.lost
         if load is ours and missing is None:
-            heal(self._ring)
+            self._heal()
             missing = lost(self._ring, keyspace, account)
         return account, missing, under_load
 
+    def _heal(self) -> None:
+        if not self._is_well:
+            heal(self._ring)
+            self._is_well = True
 
-def run_all(cases: Sequence[Case], settings: Settings, compare: bool, heap: str) -> list[Result]:
+
+def run_all(
+    cases: Sequence[Case], settings: Settings, compare: Callable[[Case], bool], heap: str
+) -> list[Result]:
     """Run the cases, each on the ring that it needs, and show each row as it comes."""
     results = []
     for overloaded in (False, True):
@@ -247,8 +258,12 @@ def main() -> int:
     cases = [case for case in CASES if case.name in arguments.only] if arguments.only else [
         case for case in CASES if case.short or not short
     ]  # fmt: skip
+
+    def compare(case: Case) -> bool:
+        return not arguments.no_driver and (case.compared or not short)
+
     try:
-        results = run_all(cases, settings, not arguments.no_driver, arguments.heap)
+        results = run_all(cases, settings, compare, arguments.heap)
     except NodeError as error:
         print(error, file=sys.stderr)
         return 2
@@ -258,11 +273,11 @@ def main() -> int:
     bad = [result for result in results if result.is_bad]
     for result in bad:
         print(f"{result.name}: {result.lost} lost, hangs: {result.hung}; {result.wrong[:20]}")
+    if any(result.hung for result in results):
+        sys.stdout.flush()
+        os._exit(1)  # the interpreter's exit would wait for what hangs
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the interpreter's exit would wait for what hangs
+    sys.exit(main())
