@@ -72,13 +72,23 @@ class Account:
     seconds: float = 0.0
     hung: bool = False
     stats: Stats | None = None
+    _held_from: int | None = None
 
     def __post_init__(self) -> None:
         self.state = bytearray(self.statements)
 
+    def hold(self, number: int | None) -> None:
+        """Have the input wait before a statement, or let it go on.
+
+        Only for ours, which takes it on the caller's thread: the driver does on its event loop's.
+        """
+        self._held_from = number
+
     def parameters(self) -> Iterator[tuple[int, str]]:
         """The input: notes what is taken."""
         for number in range(self.statements):
+            while self._held_from is not None and number >= self._held_from:
+                time.sleep(0.01)
             self.state[number] = TAKEN
             yield number, value_of(number)
 
@@ -213,7 +223,7 @@ class Run:
         self.account = Account(settings.statements)
         self.progress = Progress()
         self._patience = settings.patience if load is ours else settings.driver_patience
-        self._is_ours = load is ours
+        self.is_ours = load is ours
         self._load = lambda: load(session, insert, settings, self.account, self.progress)
         self._thread = threading.Thread(target=self._run, name=load.__name__, daemon=True)
         self._started = time.monotonic()
@@ -233,7 +243,7 @@ class Run:
         if not self.progress.wait_until_over(self._patience):
             self.account.hung = True
             self.account.seconds = time.monotonic() - self._started
-            if self._is_ours:
+            if self.is_ours:
                 print("A future has not ended; all stacks:", file=sys.stderr, flush=True)
                 faulthandler.dump_traceback(sys.stderr, all_threads=True)
         else:

@@ -144,7 +144,11 @@ class Bench:
 
 
 def run_all(
-    cases: Sequence[Case], settings: Settings, compare: Callable[[Case], bool], heap: str
+    cases: Sequence[Case],
+    settings: Settings,
+    compare: Callable[[Case], bool],
+    heap: str,
+    save: Callable[[Sequence[Result]], None],
 ) -> list[Result]:
     """Run the cases, each on the ring that it needs, and show each row as it comes."""
     results = []
@@ -158,9 +162,18 @@ def run_all(
             bench = Bench(ring, settings, compare)
             for case in here:
                 _say(f"{case.name} ...")
-                results.append(bench.run(case))
+                try:
+                    results.append(bench.run(case))
+                except Exception as error:  # of the nodes: the other faults are run all the same
+                    results.append(_broken(case, settings, error))
                 _show(results[-1])
+                save(results)
     return results
+
+
+def _broken(case: Case, settings: Settings, error: Exception) -> Result:
+    wrong = [f"the run broke: {type(error).__name__}: {error}"]
+    return Result(case.name, settings.statements, 0, {}, 0, None, 0.0, False, 0, wrong, {}, True)
 
 
 def _show(result: Result) -> None:
@@ -262,14 +275,16 @@ def main() -> int:
     def compare(case: Case) -> bool:
         return not arguments.no_driver and (case.compared or not short)
 
+    def save(results: Sequence[Result]) -> None:
+        for path in arguments.output:
+            write(path, results, settings)
+
     try:
-        results = run_all(cases, settings, compare, arguments.heap)
+        results = run_all(cases, settings, compare, arguments.heap, save)
     except NodeError as error:
         print(error, file=sys.stderr)
         return 2
     print("\n" + render(results, settings))
-    for path in arguments.output:
-        write(path, results, settings)
     bad = [result for result in results if result.is_bad]
     for result in bad:
         print(f"{result.name}: {result.lost} lost, hangs: {result.hung}; {result.wrong[:20]}")
