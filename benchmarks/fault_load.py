@@ -224,7 +224,9 @@ class Run:
         self.progress = Progress()
         self._patience = settings.patience if load is ours else settings.driver_patience
         self.is_ours = load is ours
-        self._load = lambda: load(session, insert, settings, self.account, self.progress)
+        self._load: Callable[[], None] = lambda: load(
+            session, insert, settings, self.account, self.progress
+        )
         self._thread = threading.Thread(target=self._run, name=load.__name__, daemon=True)
         self._started = time.monotonic()
         self._thread.start()
@@ -245,7 +247,7 @@ class Run:
             self.account.seconds = time.monotonic() - self._started
             if self.is_ours:
                 print("A future has not ended; all stacks:", file=sys.stderr, flush=True)
-                faulthandler.dump_traceback(sys.stderr, all_threads=True)
+                faulthandler.dump_traceback(sys.stderr)
         else:
             self.account.check()
         return self.account

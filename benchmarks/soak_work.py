@@ -69,7 +69,7 @@ def unordered(kit: Kit, account: Account) -> None:
         return_exceptions=True, ordered=False, with_calls=True,
     )  # fmt: skip
     for call, result in results:
-        account.note(result, call.position)
+        account.note(result, call.position or 0)
     account.check_all()
 
 

@@ -97,7 +97,7 @@ def test_a_keyspace_is_dropped_and_the_first_failure_ends_the_map(
     server.on_request = dropping = Dropping(server, after=100)
     with executing(session, 10) as executor:
         results = executor.starmap(insert, ((n, "x") for n in range(500)), buffersize=20)
-        got = []
+        got: list[Any] = []
         with pytest.raises(InvalidRequest, match=GONE) as caught:
             got.extend(results)
         assert caught.value.call.position == len(got)
