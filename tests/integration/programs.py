@@ -85,14 +85,14 @@ def interrupt_when(condition):
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=run, daemon=True).start()
 
-def main_waits():
-    """Whether the main thread waits inside of the library."""
+def main_waits(looks=[]):
+    """Whether the main thread waits inside of the library: it was at one point for ten looks."""
     frame = sys._current_frames().get(threading.main_thread().ident)
-    if frame is None or frame.f_code.co_filename != threading.__file__:
-        return False
+    point = frame and (frame, frame.f_lasti)
     while frame is not None and os.sep + "cassconc" + os.sep not in frame.f_code.co_filename:
         frame = frame.f_back
-    return frame is not None
+    looks[:] = [*looks[-9:], point] if frame is not None else []
+    return len(looks) == 10 and all(look == point for look in looks)
 
 def tell(executor, futures=()):
     """Print what became of everything."""
