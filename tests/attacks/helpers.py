@@ -1,4 +1,4 @@
-"""What the attacks share: threads that are stopped at a given place, and sessions that behave badly."""
+"""What the attacks share: threads stopped at a given place, and sessions that behave badly."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from types import FrameType
 from typing import Any, Callable, Optional
 
 from cassconc import CassandraExecutor
-from tests.promises.helpers_alpha import Background, logged, no_pending_calls, occurs, outcome
+from tests.promises.helpers_alpha import (
+    Background,
+    logged,
+    no_pending_calls,
+    occurs,
+    outcome,
+    run_python,
+)
 
-__all__ = ["At", "Background", "Plain", "logged", "no_pending_calls", "occurs", "outcome", "comes_back"]
+__all__ = [
+    "At",
+    "Background",
+    "Plain",
+    "logged",
+    "no_pending_calls",
+    "occurs",
+    "outcome",
+    "run_python",
+]
 
 
 def comes_back(code: Callable[[], Any]) -> Any:

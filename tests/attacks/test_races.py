@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Iterator, List
+from typing import Any, Iterator, List
 
-import pytest
 from cassandra import OperationTimedOut
 
 from cassconc import CassandraExecutor, Retry
-from cassconc._gate import Gate
 from cassconc._futures import CallFuture
+from cassconc._gate import Gate
 from cassconc.testing import ManualClock, ScriptedSession
 
 from .helpers import (
@@ -58,7 +57,7 @@ def test_the_helper_looks_for_a_call_while_another_thread_claims_one() -> None:
     executor = CassandraExecutor(session, 2, clock=clock)
     gate = executor._gate
     unsent = gate._unsent = _Hooked()
-    first, second, third, fourth = [executor.submit(CQL) for _ in range(4)]
+    _, _, third, fourth = [executor.submit(CQL) for _ in range(4)]
 
     claimed = threading.Event()
     claim = gate.claim
@@ -85,7 +84,8 @@ def test_the_helper_looks_for_a_call_while_another_thread_claims_one() -> None:
     assert outcome(third) is None
     assert outcome(fourth) is None
     # the next that is left to a helper is sent, too
-    futures = [executor.submit(CQL) for _ in range(3)]
+    for _ in range(3):
+        executor.submit(CQL)
     clock.advance(10.0)
     sent(session, 7)
 
