@@ -73,7 +73,7 @@ def test_the_helper_looks_for_a_call_while_another_thread_claims_one() -> None:
         # two calls were admitted when two have timed out: some thread sends the last of them
         call = list(dict.keys(unsent))[-1]
         Background(lambda: dispatcher._adapter.send(call, dispatcher))
-        occurs(claimed, "the other thread has claimed its call")
+        claimed.wait(0.5)  # it can't, where claiming takes the lock
 
     dispatcher = executor._starter.dispatcher
     unsent.hook = other_thread_sends
