@@ -193,14 +193,14 @@ def test_a_wake_up_that_a_finalizer_gives_the_clock_is_not_lost() -> None:
         clock.call_at(clock.monotonic() + 0.05, ran.set)
         looked.set()
 
-    wait = clock._changed.wait
+    wait = clock.wait
 
-    def wait_after_collection(timeout: Any = None) -> bool:
-        clock._changed.wait = wait  # type: ignore[method-assign]
+    def wait_after_collection(signal: Any, until: float) -> None:
+        clock.wait = wait  # type: ignore[method-assign]
         finalizer()
-        return wait(timeout)
+        wait(signal, until)
 
-    clock._changed.wait = wait_after_collection  # type: ignore[method-assign]
+    clock.wait = wait_after_collection  # type: ignore[method-assign]
     clock.call_at(clock.monotonic(), lambda: None)
     occurs(looked, "the finalizer has run")
     assert ran.wait(2.0), "the appointment is forgotten"
@@ -245,7 +245,13 @@ def test_parameters_do_not_die_under_the_lock() -> None:
     def note() -> None:
         lock = executor._gate.lock
         got: List[bool] = []
-        thread = threading.Thread(target=lambda: got.append(lock.acquire(blocking=False)))
+
+        def look() -> None:
+            got.append(lock.acquire(blocking=False))
+            if got[0]:
+                lock.release()
+
+        thread = threading.Thread(target=look)
         thread.start()
         thread.join()
         held.append(not got[0])
@@ -418,10 +424,11 @@ def test_a_thread_that_could_not_be_started_is_not_missed_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Promise 1: no helper thread can be started, for a while; what was left to it is sent."""
-    from cassconc import _dispatcher
+    from cassconc import _dispatcher, _watch
 
     helpers = HelperThreads()
     monkeypatch.setattr(_dispatcher, "helper_threads", helpers)
+    monkeypatch.setattr(_watch, "helper_threads", helpers)
     session, clock = ScriptedSession(), ManualClock()
     executor = CassandraExecutor(session, 1, clock=clock)
     futures = [executor.submit(CQL) for _ in range(2)]
