@@ -53,7 +53,7 @@ class Isolation:
         # stays its own.
         self.suspects: Dict[int, Suspect] = {}
         # guarded by _lock:
-        self._cleared: Dict[int, Suspect] = {}  # by probes; no answer to a call was seen since
+        self._cleared: Dict[int, Suspect] = {}  # by probes
 
     def timed_out(self, host: Any) -> None:
         """Suspect a host."""
@@ -73,7 +73,6 @@ class Isolation:
         """Clear a host that has answered a call."""
         with self._lock:
             self.suspects.pop(id(host), None)
-            self._cleared.pop(id(host), None)
 
     def arguments(self, arguments: Dict[str, Any], profile: Any) -> Dict[str, Any]:
         """Return the arguments of `execute_async` with suspects last in the query plan.
