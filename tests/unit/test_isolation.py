@@ -236,6 +236,30 @@ def test_an_answer_to_a_call_clears_as_well() -> None:
     assert not ring.probed
 
 
+def test_a_probe_that_comes_too_late() -> None:
+    """When a call has cleared the host, none is sent, and what one finds out does not matter."""
+    ring = Ring("one")
+    ring.suspect()
+    at_one = ring.executor.with_options(host=ring.session.hosts[0])
+    ring.clock.advance(1.0)
+    ring.executor.submit("SELECT 1")
+    ring.hung.clear()
+    ring.ask(at_one)
+    assert (ring.probed, jobs) == ([], [])
+    ring.hung.add("one")
+    ring.suspect()
+    ring.clock.advance(1.0)
+    ring.ask()
+    probe = ring.session.requests[-1]
+    ring.hung.clear()
+    ring.ask(at_one)
+    ring.hung.add("one")
+    ring.executor.with_options(timeout=0.5).submit("SELECT 1")
+    ring.clock.advance(0.5)
+    probe.rows([("local",)], ["key"])
+    assert ring.ask() == "two", "it is suspect for what came after the probe was sent"
+
+
 @pytest.mark.parametrize(
     "refusal", [SyntaxException(0x2000, "wrong", None), OverloadedErrorMessage(0x1001, "", None)]
 )
