@@ -60,7 +60,7 @@ def test_cancel() -> None:
         assert outcome(first) is None
         logged()
         over = Background(executor.shutdown)
-        over._thread.join(0.3)
+        over._thread.join(LIMIT)
         if not over.is_over or not ran.wait(0.2):
             failures.append(f"{where}: shutdown is over: {over.is_over}, called: {ran.is_set()}")
             executor._gate.abandon("the test is over")
@@ -155,7 +155,7 @@ def test_shutdown() -> None:
         while session.pending:
             session.pending[0].succeed()
         over = Background(executor.shutdown)
-        over._thread.join(0.3)
+        over._thread.join(LIMIT)
         if not over.is_over or not all(each.done() for each in futures) or not called:
             failures.append(f"{where}: {futures}, {over.is_over}, {called}")
             executor._gate.abandon("the test is over")
