@@ -279,6 +279,19 @@ def test_a_later_call_that_waits_for_its_retry_is_not_sent_again() -> None:
         assert boom(consumed(results)[1]) == "A"
 
 
+def test_a_failure_before_the_failed_call_ends_what_is_between_them() -> None:
+    """What counts is the lowest failed position, although a later call has failed before it."""
+    with staged(3, retry=Retry(delay=1)) as stage:
+        results = stage.executor.execute_concurrent([(idempotent(text), None) for text in "ABC"])
+        stage.session.requests[2].fail(Boom("C"))
+        stage.session.requests[1].fail(OperationTimedOut())
+        stage.session.requests[0].fail(Boom("A"))
+        assert stage.executor.stats().waiting_for_retry == 0, "B is to be sent again"
+        stage.clock.advance(100)
+        assert len(stage.sent) == 3
+        assert boom(consumed(results)[1]) == "A"
+
+
 def test_the_iterator_is_at_its_end_after_the_failure() -> None:
     """The failure is raised once; who asks again is told that there is no more."""
     with staged(3) as stage:
