@@ -53,6 +53,12 @@ types: $(READY) ## check types, also what tests/typing says of the public ones
 docs: $(READY) ## build the documentation; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
+faults: $(READY) ## write under every fault on three real nodes (FAULTS="--short", "--help")
+	$(BIN)/python benchmarks/faults.py $(FAULTS)
+
+soak: $(READY) ## mixed work under random faults for an hour (SOAK="--seconds 60 --scripted")
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
 node: $(READY) ## start a node to play with, until Ctrl-C
 	$(BIN)/python -m cassconc.testing.node
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import math
 import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, List, Optional, Protocol, Tuple
 
-logger = logging.getLogger("cassconc")
+from ._log import log_failure
 
 if TYPE_CHECKING:
     # What one thread puts so that another stops waiting. A queue in C, and no Event: an interrupt
@@ -39,7 +38,7 @@ class Timer:
         try:
             action()
         except BaseException:
-            logger.exception("a timed action failed")
+            log_failure("a timed action failed")
 
 
 class Clock(Protocol):
@@ -71,10 +70,10 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
+        self._changed: Signal = queue.SimpleQueue()  # no condition, see Signal
         # re-entrant, see Gate
         self._lock = threading.RLock()
         # guarded by _lock:
-        self._changed = threading.Condition(self._lock)
         self._timers: List[Tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._thread: Optional[threading.Thread] = None
@@ -89,7 +88,7 @@ class SystemClock:
                 )
                 self._thread.start()
             elif self._timers[0][2] is timer:
-                self._changed.notify()
+                self._changed.put(None)
         return timer
 
     def wait(self, signal: Signal, until: float) -> None:
@@ -103,12 +102,12 @@ class SystemClock:
             self._next_due().run()
 
     def _next_due(self) -> Timer:
-        with self._lock:
-            while True:
+        while True:
+            with self._lock:
                 left = self._timers[0][0] - self.monotonic() if self._timers else math.inf
                 if left <= 0:
                     return heapq.heappop(self._timers)[2]
-                self._changed.wait(_timeout(left))
+            self.wait(self._changed, self.monotonic() + left)
 
 
 def _timeout(seconds: float) -> Optional[float]:

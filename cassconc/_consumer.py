@@ -241,9 +241,9 @@ class Consumer:
 
     def close(self) -> None:
         """Take nothing more, and send nothing more."""
+        self._window.close()  # first, for an interrupt may strike
         self._more = False
         self._items = iter(())
-        self._window.close()
         calls = tuple(self._calls)
         for call in calls:
             if not isinstance(call, CallFuture):
@@ -266,7 +266,11 @@ def iterate(consumer: Consumer, shape: Shape) -> Generator[Any, None, None]:
                 break
             yield consumer.hand_out(shape)
     finally:
-        consumer.close()
+        try:
+            consumer.close()
+        except BaseException:  # an interrupt; nothing is done twice
+            consumer.close()
+            raise
         del consumer  # the failure may be kept, and its traceback with this frame
     if failure is not None:
         try:

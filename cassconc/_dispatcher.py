@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import threading
 from typing import Any, Collection, List, Optional
@@ -14,14 +13,13 @@ from ._calls import Call
 from ._clock import Clock
 from ._driver import OperationTimedOut
 from ._errors import own
-from ._futures import CallFuture, Outcome
+from ._futures import CallFuture, Outcome, Owner
 from ._gate import Gate, WouldWait
 from ._isolation import Isolation
+from ._log import log_failure
 from ._retrier import Retrier
 from ._threads import helper_threads
 from ._watch import Watch
-
-logger = logging.getLogger("cassconc")
 
 _AT_A_STRETCH = 100  # calls that a thread sends one after the other
 
@@ -39,11 +37,11 @@ class Dispatcher:
 
     def __init__(self, session: Any, gate: Gate, clock: Clock, host_isolation: bool) -> None:
         self.gate = gate
-        self._pages = Gate(math.inf)  # later pages are not counted
+        self.pages = Gate(math.inf)  # later pages are not counted
         self._session = session
         self._is_session = _driver.is_session(session)
         self._isolation = Isolation(session, clock, host_isolation)
-        watch = Watch(session, clock, [gate, self._pages])
+        watch = Watch(session, clock, [gate, self.pages])
         self._adapter = Adapter(session, clock, watch, self._isolation)
         self._retrier = Retrier(session, clock)
         self._this_thread = threading.local()  # .backlog: what the loop on this thread sends
@@ -55,6 +53,7 @@ class Dispatcher:
         Raises `RuntimeError` when the gate is closed. An interrupt that strikes here ends the
         call or leaves it to a helper thread, but does not lose it.
         """
+        self.gate.check_open()
         try:
             if self.gate.enter(call):
                 self._send(call)
@@ -67,13 +66,18 @@ class Dispatcher:
 
     def drop(self, calls: Collection[Any]) -> None:
         """Cancel or end those of some calls of a window that are not wanted any more."""
-        for call in self.gate.drop([call for call in calls if isinstance(call, CallFuture)]):
-            self.end_aside(call)
+        try:
+            for call in self.gate.drop([call for call in calls if isinstance(call, CallFuture)]):
+                self.end_aside(call)
+        except BaseException:  # an interrupt
+            self.gate.recover()
+            self._leave()
+            raise
 
     def fetch_page(self, request: Request, call: Any) -> Any:
         """Send the request for a later page of a call, wait for it, and return its result."""
-        page = CallFuture(self._pages, request, call)
-        self._pages.enter(page)
+        page = CallFuture(self.pages, request, call)
+        self.pages.enter(page)
         self._adapter.send(page, self)
         return page.result()
 
@@ -124,10 +128,13 @@ class Dispatcher:
             error = own(error, Call(*described, position), sent)
             try:
                 taken = self._retrier.take(call, attempt, error, self)
-            except Exception:  # of a `Retry` of the caller's own
-                logger.exception("it can't be decided whether a call is tried again")
+            except Exception:  # of a `Retry` of the caller's own, or no thread is to be had
+                log_failure("it can't be decided whether a call is tried again")
+                if call.attempt == attempt:  # it may have been put aside already
+                    return self._settle(call, None, result, error, False)
             else:
                 if taken is not None:
+                    self._end_unwanted(call.gate)
                     return taken
         return self._settle(call, attempt, result, error, False)
 
@@ -148,9 +155,12 @@ class Dispatcher:
             return True, None
         finally:
             call.finish()
+        self._end_unwanted(gate)
+        return outcome
+
+    def _end_unwanted(self, gate: Owner) -> None:
         for unwanted in gate.unwanted():
             self.end_aside(unwanted)
-        return outcome
 
     def _settle_late(
         self, call: CallFuture, attempt: Optional[int], result: Any, error: Optional[BaseException]
@@ -185,16 +195,20 @@ class Dispatcher:
 
     def _leave(self) -> None:
         """Have a helper thread send what was admitted and not sent."""
-        with self.gate.lock:
-            if self._has_helper:
-                return
-            self._has_helper = True
-        helper_threads.run(self._help)
+        try:
+            with self.gate.lock:
+                if self._has_helper:
+                    return
+                self._has_helper = True
+            helper_threads.run(self._help)
+        except BaseException:  # an interrupt; two helpers do no harm, none would
+            self._has_helper = False
+            raise
 
     def _help(self) -> None:
         while True:
             with self.gate.lock:
-                call = self.gate.next_unsent() or self._pages.next_unsent()
+                call = self.gate.next_unsent() or self.pages.next_unsent()
                 if call is None:
                     self._has_helper = False
                     return

@@ -10,6 +10,7 @@ from ._adapter import Options
 from ._calls import check_runnable, take, text_of
 from ._clock import Clock, system_clock
 from ._dispatcher import Dispatcher
+from ._futures import called_back_gate
 from ._gate import SHUT_DOWN, Gate
 from ._maps import Maps
 from ._retry import Retry
@@ -86,6 +87,7 @@ class CassandraExecutor(Maps):
         self._starter = Starter(self._gate, dispatcher, self._workers, options)
         self._viewed: Optional[CassandraExecutor] = None  # the executor that a view is one of
         _process.register(self._gate, self._closes_at_exit)
+        _process.register(dispatcher.pages, closes=False)
 
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
@@ -165,10 +167,11 @@ class CassandraExecutor(Maps):
                 call.cancel()
             for call in again:
                 self._starter.dispatcher.end_aside(call)
-        self._workers.shutdown(False, cancel_futures)
+        self._workers.close(cancel_futures)
         if wait:
-            self._gate.wait()
-            self._workers.shutdown(True, False)
+            with self._workers.waiting():
+                self._gate.wait()
+                self._workers.join(called_back_gate() is not None)
 
     def stats(self) -> Stats:
         """Return what became of the statements that were submitted so far, as one snapshot."""

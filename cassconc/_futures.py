@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import collections
-import logging
 import math
 import threading
 from concurrent.futures import Future, _base
 from typing import Any, Callable, ContextManager, Deque, List, Optional, Protocol, Tuple
 
+from ._log import log_failure
 from ._threads import helper_threads
-
-logger = logging.getLogger("cassconc")
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as it is cancelled
@@ -74,7 +72,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # those of Future
         "_state", "_result", "_exception", "_waiters", "_done_callbacks",
         # guarded by the gate's lock
-        "condition", "calls_back", "unfinished", "attempt",
+        "condition", "calls_back", "is_calling", "unfinished", "attempt",
         # set once, and cleared when the call has ended
         "gate", "window", "position", "call", "request",
         # who sends the call
@@ -96,6 +94,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self._done_callbacks: Optional[Deque[Callable[[Any], object]]] = None
         self.condition: Optional[threading.Condition] = None
         self.calls_back = False  # callbacks run, or will
+        self.is_calling = False  # one thread runs them
         self.unfinished = False  # the state says that the call has ended, but nobody was told
         self.attempt = 0
         self.gate = gate
@@ -165,18 +164,22 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.deadline = math.inf
 
     def _call_back(self) -> None:
+        with self.gate.lock:
+            if self.is_calling or not self.calls_back:
+                return  # `finish` was called twice, so this was left to a helper thread twice
+            self.is_calling = True
         _this_thread.calls_back = self
         try:
             while True:
                 with self.gate.lock:
                     if not self._done_callbacks:
-                        held, self.calls_back = self.calls_back, False
+                        self.calls_back = self.is_calling = False
                         break
                     callback = self._done_callbacks.popleft()
                 self._run(callback)
+                del callback
         finally:
             _this_thread.calls_back = None
-        if held:
             self.gate.release()
 
     def _run(self, callback: Callable[[Any], object]) -> None:
@@ -185,7 +188,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         try:
             callback(self)
         except BaseException:
-            logger.exception("a done-callback of %r failed", self)
+            log_failure("a done-callback of %r failed", self)
         finally:
             _this_thread.runs = outer
 
@@ -223,8 +226,10 @@ class CallFuture(Future):  # type: ignore[type-arg]
         """Cancel the call unless it was sent; returns whether it is cancelled. From any thread."""
         try:
             self.gate.cancel(self)
-        finally:
             self.finish()
+        except BaseException:  # an interrupt; nothing is done twice
+            self.finish()
+            raise
         return self._state is CANCELLED
 
     def cancelled(self) -> bool:
@@ -248,7 +253,10 @@ class CallFuture(Future):  # type: ignore[type-arg]
         if self._state is FINISHED and self._exception is None:
             return self._result
         try:
-            return super().result(timeout)
+            super().exception(timeout)
+            if self._exception is not None:  # Python before 3.14 asks whether it is true
+                raise self._exception
+            return self._result
         finally:
             self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
 

@@ -62,7 +62,10 @@ class Gate(Lines):
                 self._drop(call)
             elif len(self._in_flight) < self.concurrency:
                 self._let_in(call)
-                return True
+                if len(self._in_flight) <= self.concurrency:
+                    return True
+                self._take_back(call)  # a signal handler has submitted another one just now
+                self._waiting.append(call)
             else:
                 self._waiting.append(call)
         self._finish_dropped()
@@ -82,15 +85,22 @@ class Gate(Lines):
             for call in [each for each in self._in_flight if each.done()]:
                 self._in_flight.discard(call)
                 self._unsent.pop(call, None)
-            for call in [each for each in self._unsent if each not in self._in_flight]:
+            for call in set(self._unsent) - self._in_flight:
                 self._let_in(call)
             while self._admit() is not None:
                 pass
+            lines = [*self._waiting, *self._again]
+            queued = sum(not each.done() and each not in self._in_flight for each in lines)
+            self._counts.submitted = self._counts.ended() + queued
+            self._counts.submitted += len(self._in_flight) + len(self._aside)
 
     def next_unsent(self) -> Optional[CallFuture]:
         """Return the first of the admitted calls that nobody has claimed."""
-        with self.lock:
-            return next(iter(self._unsent), None)
+        while True:
+            try:
+                return next(iter(self._unsent), None)
+            except RuntimeError:
+                pass  # one was claimed just now
 
     def end(
         self,
@@ -175,13 +185,21 @@ class Gate(Lines):
 
     def cancel(self, call: CallFuture) -> None:
         """Cancel a call unless it was sent; then `finish` it."""
-        with call._condition:
+        condition = call._condition
+        # A finalizer that the collector runs while this thread has the lock must not wait for the
+        # condition, for the order is the other way round; then the call goes on.
+        owned: bool = self.lock._is_owned()  # type: ignore[attr-defined]  # Condition asks it, too
+        if not condition.acquire(blocking=not owned):
+            return
+        try:
             with self.lock:
                 if call._state is not PENDING:
                     return
                 self._counts.cancelled += 1
                 self._settle(call, CANCELLED, None, None)
             call.tell_waiters()
+        finally:
+            condition.release()
 
     def drop(self, calls: Iterable[CallFuture]) -> List[CallFuture]:
         """Cancel those of a window's calls that are not wanted and were not sent.
@@ -193,6 +211,8 @@ class Gate(Lines):
             for call in unwanted:
                 if call._state is PENDING:
                     self._drop(call)
+            if unwanted:
+                self._forget_ended()
             aside = [call for call in unwanted if call in self._aside]
         self._finish_dropped()
         return aside
@@ -224,6 +244,7 @@ class Gate(Lines):
         with self.lock:
             dropped, self._dropped = self._dropped, []
         for call in dropped:
+            call.call = None
             call.let_go()
 
     # The end of the executor

@@ -36,15 +36,27 @@ class Lines:
         self._held = 0
         self._waiters: List[Signal] = []  # those who wait there
 
-    def _let_in(self, call: CallFuture) -> None:
+    def _let_in(self, call: CallFuture) -> bool:
+        if call.done() or call in self._in_flight:
+            return False  # a signal handler has submitted another call, and that came this far
         self._unsent[call] = None  # first, and `_in_flight` last, so that `recover` sees it
         call._state = RUNNING
         call.attempt += 1
         self._in_flight.add(call)
+        return True
+
+    def _take_back(self, call: CallFuture) -> None:
+        self._in_flight.discard(call)
+        self._unsent.pop(call, None)
+        call._state = PENDING if call.attempt == 1 else RUNNING
+        call.attempt -= 1
+
+    def _forget_ended(self) -> None:
+        self._waiting = collections.deque(each for each in self._waiting if not each.done())
 
     def _drop(self, call: CallFuture) -> None:
-        self._counts.cancelled += 1
         call.settle(CANCELLED, None, None)
+        self._counts.cancelled += 1
         call.calls_back = False  # nobody has this future but its map
         self._dropped.append(call)
 
@@ -76,9 +88,10 @@ class Lines:
             self._counts.fail(exception)
         if window is not None and window.settled(call, exception):
             self._unwanted += [each for each in self._aside if not self._wants(each)]
-            for each in self._waiting:
+            for each in tuple(self._waiting):
                 if each._state is PENDING and not self._wants(each):
                     self._drop(each)
+            self._forget_ended()
         return True, self._admit()
 
     def _settle(
@@ -94,16 +107,20 @@ class Lines:
             if not line:
                 break
             call = line[0]
-            wanted = self._wants(call) and not call.done() and call not in self._in_flight
-            if wanted:
-                self._let_in(call)
-            elif call._state is PENDING:
-                self._drop(call)
-            elif call._state is RUNNING and call not in self._in_flight:
-                self._aside.add(call)
-                self._unwanted.append(call)
-            line.popleft()  # last, for an interrupt may strike before
-            if wanted:
+            let_in = self._wants(call) and self._let_in(call)
+            if not let_in and not call.done() and call not in self._in_flight:
+                if call._state is PENDING:
+                    self._drop(call)
+                else:
+                    self._aside.add(call)
+                    self._unwanted.append(call)
+            if len(self._in_flight) > self.concurrency:
+                self._take_back(call)  # a signal handler has submitted another one just now
+                break
+            # last, for an interrupt may strike before; and a signal handler may have come first
+            if line and line[0] is call:
+                line.popleft()
+            if let_in:
                 return call
         if not self._in_flight and self._waiters:
             self._wake()

@@ -13,7 +13,7 @@ from ._clock import system_clock
 from ._gate import Gate
 from ._threads import helper_threads
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # re-entrant, see Gate
 # guarded by _lock:
 _gates: weakref.WeakKeyDictionary[Gate, bool] = weakref.WeakKeyDictionary()
 _exiting: Optional[str] = None
@@ -51,7 +51,7 @@ def _exit() -> None:
 def _forked() -> None:
     # Only the thread that forked is here, and any lock may have been held by another one.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     helper_threads.__init__()  # type: ignore[misc]
     system_clock.__init__()  # type: ignore[misc]
     for gate in list(_gates):

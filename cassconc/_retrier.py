@@ -11,6 +11,7 @@ from ._clock import Clock
 from ._driver import TRANSIENT, is_shutdown
 from ._errors import add_note, set_attribute
 from ._futures import CallFuture, Outcome
+from ._log import log_failure
 from ._retry import RetryEvent, Tries
 from ._threads import helper_threads
 
@@ -64,12 +65,18 @@ class Retrier:
         delay = self._delay(call, attempt, error, tries) if is_transient else None
         if delay is None:
             return None
+        described, position = call.call, None if call.window is None else call.position
         outcome = call.gate.put_aside(call, attempt, error)
         if not outcome[0]:
             return None
+        # from here on it may be ended at any moment, and lets go of what it has
         tries.exceptions.append(error)
-        self._tell(call, attempt, error, delay)
-        self._later(call, delay, sink)
+        self._tell(tries, described, position, attempt, error, delay)
+        try:
+            self._later(call, delay, sink)
+        except Exception:  # no thread is to be had
+            log_failure("a retry can't be scheduled")
+            sink.end_aside(call)
         return outcome
 
     def _delay(
@@ -90,11 +97,19 @@ class Retrier:
         delay = tries.retry.wait(attempt)
         return delay if tries.has_time(self._clock.monotonic() + delay) else None
 
-    def _tell(self, call: CallFuture, attempt: int, error: Exception, delay: float) -> None:
-        on_retry, described = call.tries.retry.on_retry, call.call
+    def _tell(
+        self,
+        tries: Tries,
+        described: Any,
+        position: Optional[int],
+        attempt: int,
+        error: Exception,
+        delay: float,
+    ) -> None:
+        on_retry = tries.retry.on_retry
         if on_retry is not None and described is not None:
-            position = None if call.window is None else call.position
-            event = RetryEvent(Call(*described, position), attempt, error, delay)
+            statement, given = described
+            event = RetryEvent(Call(statement, given, position), attempt, error, delay)
             helper_threads.run(functools.partial(on_retry, event))
 
     def _later(self, call: CallFuture, delay: float, sink: Sink) -> None:
@@ -103,7 +118,7 @@ class Retrier:
 
     def _again(self, call: CallFuture, sink: Sink) -> None:
         tries = call.tries
-        if call.done():
+        if tries is None or call.done():
             return
         if tries.budget.take(self._clock.monotonic()):
             taken, admitted = call.gate.try_again(call)

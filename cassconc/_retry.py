@@ -83,7 +83,7 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant, see Gate
         # guarded by _lock:
         self._left = float(size)
         self._refilled = -math.inf

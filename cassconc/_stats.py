@@ -41,12 +41,15 @@ class Counts:
         kind = type(exception).__name__
         self.failed[kind] = self.failed.get(kind, 0) + 1
 
+    def ended(self) -> int:
+        """Return how many calls have ended."""
+        return self.succeeded + sum(self.failed.values()) + self.cancelled
+
     def snapshot(self, in_flight: int, aside: int) -> Stats:
         """Return the statistics, with so many calls in flight and put aside."""
-        ended = self.succeeded + sum(self.failed.values()) + self.cancelled
         return Stats(
             submitted=self.submitted,
-            queued=self.submitted - ended - in_flight - aside,
+            queued=self.submitted - self.ended() - in_flight - aside,
             in_flight=in_flight,
             waiting_for_retry=aside,
             succeeded=self.succeeded,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import logging
 import threading
 from typing import Callable, Deque, Optional
 
-logger = logging.getLogger("cassconc")
+from ._log import log_failure
 
 Job = Callable[[], object]
 
@@ -73,7 +72,7 @@ class HelperThreads:
         try:
             thread.start()
         except RuntimeError:  # no more threads to be had: those that are there must do
-            logger.exception("no helper thread could be started")
+            log_failure("no helper thread could be started")
 
     def _run(self) -> None:
         me = object()
@@ -98,7 +97,7 @@ class HelperThreads:
                 try:
                     job()
                 except BaseException:
-                    logger.exception("a helper thread's job failed")
+                    log_failure("a helper thread's job failed")
                 del job
 
     def _take_the_lead(self, me: object) -> bool:

@@ -44,10 +44,8 @@ class Timestamps:
         return execute_and_keep
 
     def _listen(self) -> None:
-        with self._lock:
-            if self._listens:
-                return
-            self._listens = True
+        if self._listens:
+            return
         this_thread = self._this_thread
 
         def on_request(response: Any) -> None:
@@ -55,6 +53,12 @@ class Timestamps:
             if tries is not None:
                 keep_timestamp(response, tries)
 
+        # without a lock, for this calls the driver: of two threads, the second takes its own back
         self._session.add_request_init_listener(on_request)
         remove = self._session.remove_request_init_listener
+        with self._lock:
+            is_second, self._listens = self._listens, True
+        if is_second:
+            remove(on_request)
+            return
         weakref.finalize(self, remove, on_request).atexit = False

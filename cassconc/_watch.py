@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import threading
 from typing import Any, Callable, Optional, Sequence
@@ -13,8 +12,8 @@ from ._driver import ConnectionShutdown, give_up, timed_out
 from ._driver import is_shutdown as is_session_shutdown
 from ._futures import CallFuture
 from ._gate import Gate
-
-logger = logging.getLogger("cassconc")
+from ._log import log_failure
+from ._threads import helper_threads
 
 _POLL = 0.25  # seconds
 
@@ -65,6 +64,7 @@ class Watch:
         with self._lock:
             self._next_look = math.inf
             self._timer = None
+        helper_threads.wake()  # if none could be started, what is left to them still waits
         calls = [call for gate in self._gates for call in gate.in_flight()]
         if not calls:
             return
@@ -90,4 +90,4 @@ class Watch:
             if end(call, attempt, error) and response is not None:
                 give_up(response, error)
         except Exception:  # of a session or a response that is not the driver's
-            logger.exception("a call could not be ended in good order")
+            log_failure("a call could not be ended in good order")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import threading
 import weakref
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
 from . import _process
 from ._futures import CallFuture
 from ._gate import Gate
+from ._log import logger
 from ._threads import helper_threads
 
 if TYPE_CHECKING:
     from ._clock import Signal
-
-logger = logging.getLogger("cassconc")
 
 _ENOUGH = 100  # calls that have ended before a fraction of failures means something
 

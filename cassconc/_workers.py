@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Optional, Set, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional, Set, Tuple
 
 from ._gate import SHUT_DOWN
 
@@ -31,11 +32,11 @@ class Workers:
         self._thread_name_prefix = thread_name_prefix
         self._initializer = initializer
         self._initargs = initargs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant, see Gate
         # guarded by _lock:
         self._pool: Optional[ThreadPoolExecutor] = None
         self._shut_down = False
-        # Workers, and those of them that wait in `shutdown`; a set's single operations are atomic.
+        # Workers, and threads that wait for the end; a set's single operations are atomic.
         self._threads: Set[threading.Thread] = set()
         self._waiting: Set[threading.Thread] = set()
 
@@ -54,24 +55,33 @@ class Workers:
             pool = self._pool
         return pool.submit(fn, *args, **kwargs)
 
-    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
-        """Shut the pool down; one of its own threads, which would wait for itself, does not."""
+    def close(self, cancel_futures: bool) -> None:
+        """Accept nothing more."""
         with self._lock:
             self._shut_down = True
             pool = self._pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=cancel_futures)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note that this thread waits for the end, so that nobody who does waits for it."""
+        me = threading.current_thread()
+        self._waiting.add(me)
+        try:
+            yield
+        finally:
+            self._waiting.discard(me)
+
+    def join(self, in_callback: bool) -> None:
+        """Wait until the workers have ended, after `close`; but not for those that wait, too."""
+        pool = self._pool
         if pool is None:
             return
-        me = threading.current_thread()
-        pool.shutdown(wait=wait and me not in self._threads, cancel_futures=cancel_futures)
-        if wait and me in self._threads:
-            self._waiting.add(me)
-            try:
-                self._join_others()
-            finally:
-                self._waiting.discard(me)
-
-    def _join_others(self) -> None:
-        # Who waits here itself is not waited for. Nobody tells of that, so this looks now and then.
+        if not in_callback and threading.current_thread() not in self._threads:
+            pool.shutdown(wait=True)
+            return
+        # Nobody tells when another one begins to wait, so this looks now and then.
         while True:
             busy = [each for each in self._threads - self._waiting if each.is_alive()]
             if not busy:

@@ -11,7 +11,6 @@ generator takes its input as it is consumed, `max(10 * concurrency, 1000)` calls
 
 from __future__ import annotations
 
-import logging
 import math
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -24,11 +23,10 @@ from ._consumer import Consumer, iterate
 from ._driver import EXEC_PROFILE_DEFAULT, ExecutionResult
 from ._executor import CassandraExecutor
 from ._futures import CallFuture
+from ._log import log_failure
 from ._orders import Ordered, Unordered
 from ._threads import helper_threads
 from ._window import Window
-
-logger = logging.getLogger("cassconc")
 
 __all__ = [
     "ExecutionResult",
@@ -87,7 +85,7 @@ class _Results(Future):  # type: ignore[type-arg]
             try:
                 fn(future)
             except BaseException:
-                logger.exception("a done-callback of %r failed", future)
+                log_failure("a done-callback of %r failed", future)
 
         super().add_done_callback(guarded)
 

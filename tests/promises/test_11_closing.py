@@ -493,7 +493,8 @@ class InterruptAtLine:
     """Raises `KeyboardInterrupt` on this thread, at a line of `cassconc`, as a signal would.
 
     The end of a `with` block is spared: the line of its head is reported once more before the
-    block is left, and there no signal handler ever runs.
+    block is left, and there no signal handler ever runs; nor does one at `try:`, which does
+    nothing, and which no block around it protects.
 
     Args:
         number: Which of the lines that are run, from 0.
@@ -523,10 +524,11 @@ class InterruptAtLine:
                 before, last = last, frame.f_lineno
                 text = linecache.getline(path, last).lstrip()
                 leaves = last < before and text.startswith("with ")
-                if self._left == 0 and not leaves:
+                spared = leaves or text.startswith("try:")
+                if self._left == 0 and not spared:
                     self.struck = f"{path}:{last}"
                     raise KeyboardInterrupt
-                self._left -= not leaves
+                self._left -= not spared
             return trace
 
         return trace

@@ -1,0 +1,298 @@
+"""Writes under every fault that one machine can produce, accounted for to the last one.
+
+Three real nodes, replication 3, QUORUM. For each fault, the writes run once with this library and
+once with the driver's `execute_concurrent_with_args`, in sessions that are made alike, and the
+table is read back. It exits with 1 when a write is lost or ends wrongly, and when nothing ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import cassandra
+from tabulate import tabulate
+
+import cassconc
+from benchmarks.fault_cases import CASES, OVERLOADED, Case, Scene, play
+from benchmarks.fault_load import Account, Load, Run, Settings, drivers, ours
+from benchmarks.fault_ring import DURABLE, connected, create_keyspace, heal, lost, prepare
+from cassconc.testing.node import LocalCluster, NodeError
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+HEADERS = (
+    "fault", "statements", "succeeded", "failed, by type", "never sent", "lost", "seconds",
+    "driver: seconds", "driver: failed",
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class Result:
+    """One row of the table."""
+
+    name: str
+    statements: int
+    succeeded: int
+    failed: dict[str, int]
+    never_sent: int
+    lost: int | None
+    seconds: float
+    hung: bool
+    retried: int
+    wrong: list[str]
+    examples: dict[str, str]
+    under_load: bool
+    driver_seconds: float | None = None
+    driver_failed: dict[str, int] = dataclasses.field(default_factory=dict)
+    driver_unended: int = 0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something was lost, hangs, or does not add up."""
+        return bool(self.lost or self.hung or self.wrong)
+
+    def cells(self) -> list[str]:
+        """The row, for a person."""
+        driver = "" if self.driver_seconds is None else f"{self.driver_seconds:.0f}"
+        drivers_failures = _counts(self.driver_failed)
+        if self.driver_unended:
+            driver = f"hangs (given up after {driver})"
+            drivers_failures = ", ".join(
+                filter(None, [drivers_failures, f"{self.driver_unended:,} never ended"])
+            )
+        return [
+            self.name,
+            f"{self.statements:,}",
+            f"{self.succeeded:,}",
+            _counts(self.failed) or "0",
+            f"{self.never_sent:,}",
+            "?" if self.lost is None else f"{self.lost:,}",
+            ("hangs, " if self.hung else "") + f"{self.seconds:.0f}",
+            driver,
+            "" if self.driver_seconds is None else drivers_failures or "0",
+        ]
+
+
+def _counts(failed: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(failed.items()))
+
+
+class Bench:
+    """Runs cases on one ring of nodes."""
+
+    def __init__(
+        self, ring: LocalCluster, settings: Settings, compare: Callable[[Case], bool]
+    ) -> None:
+        self._ring = ring
+        self._settings = settings
+        self._compare = compare
+        self._keyspaces = 0
+        self._is_well = True  # whether nothing has happened to the ring since it was healed
+
+    def run(self, case: Case) -> Result:
+        """Run a case, with ours and with the driver's, on nodes that are well before each."""
+        account, missing, under_load = self._run(case, ours)
+        stats = account.stats
+        result = Result(
+            case.name, account.statements, account.succeeded, dict(account.failed),
+            account.never_sent, missing, account.seconds, account.hung,
+            stats.retried if stats else 0, account.wrong, account.examples, under_load,
+        )  # fmt: skip
+        if case.all_written and self._settings.retry and result.succeeded != result.statements:
+            result.wrong.append(f"{result.statements - result.succeeded} were not written")
+        if self._compare(case):
+            theirs, _, _ = self._run(case, drivers)
+            result.driver_seconds = theirs.seconds
+            result.driver_failed = dict(theirs.failed)
+            if theirs.hung:
+                result.driver_unended = theirs.never_sent
+        return result
+
+    def _run(self, case: Case, load: Load) -> tuple[Account, int | None, bool]:
+        self._heal()
+        self._keyspaces += 1
+        with connected(self._ring, self._settings.timeout, case.speculative) as session:
+            keyspace = create_keyspace(session, f"faults_{self._keyspaces}", len(self._ring.nodes))
+            insert = prepare(session, keyspace)
+            run = Run(load, session, insert, self._settings)
+            scene = Scene(self._ring, session, keyspace, self._settings, run)
+            self._is_well = False
+            under_load = play(case, scene)
+            account = run.finish()
+        missing = scene.lost
+        if load is ours and missing is None:
+            self._heal()
+            missing = lost(self._ring, keyspace, account)
+        return account, missing, under_load
+
+    def _heal(self) -> None:
+        if not self._is_well:
+            heal(self._ring)
+            self._is_well = True
+
+
+def run_all(
+    cases: Sequence[Case],
+    settings: Settings,
+    compare: Callable[[Case], bool],
+    heap: str,
+    save: Callable[[Sequence[Result]], None],
+) -> list[Result]:
+    """Run the cases, each on the ring that it needs, and show each row as it comes."""
+    results = []
+    for overloaded in (False, True):
+        here = [case for case in cases if case.overloaded is overloaded]
+        if not here:
+            continue
+        nodes, yaml = (1, OVERLOADED) if overloaded else (3, DURABLE)
+        _say(f"Starting {nodes} node{'s' * (nodes > 1)} ...")
+        with LocalCluster(nodes, heap=heap, yaml=yaml) as ring:
+            bench = Bench(ring, settings, compare)
+            for case in here:
+                _say(f"{case.name} ...")
+                try:
+                    results.append(bench.run(case))
+                except Exception as error:  # of the nodes: the other faults are run all the same
+                    results.append(_broken(case, settings, error))
+                _show(results[-1])
+                save(results)
+    return results
+
+
+def _broken(case: Case, settings: Settings, error: Exception) -> Result:
+    wrong = [f"the run broke: {type(error).__name__}: {error}"]
+    return Result(case.name, settings.statements, 0, {}, 0, None, 0.0, False, 0, wrong, {}, True)
+
+
+def _show(result: Result) -> None:
+    _say("  " + "; ".join(map(": ".join, zip(HEADERS[1:], result.cells()[1:]))))
+    if not result.under_load:
+        _say("  the load was over before the fault: use more statements")
+    if result.retried:
+        _say(f"  {result.retried:,} retries")
+    for name, example in result.examples.items():
+        _say(f"  for example {name}: {example}")
+    for wrong in result.wrong[:20]:
+        _say(f"  WRONG: {wrong}")
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def render(results: Sequence[Result], settings: Settings) -> str:
+    """The table, with what it was made with, in Markdown."""
+    command = shlex.join(["python", "benchmarks/faults.py", *sys.argv[1:]])
+    table = tabulate([r.cells() for r in results], HEADERS, "github", disable_numparse=True)
+    return (
+        f"{table}\n\n"
+        f"Made with `{command}`: cassconc {cassconc.__version__}, cassandra-driver "
+        f"{cassandra.__version__}, Python {platform.python_version()}, client and nodes on the "
+        f"same {os.cpu_count()} cores; concurrency {settings.concurrency}, time limit "
+        f"{settings.timeout:g} s, QUORUM, retries {'on' if settings.retry else 'off'}.\n"
+    )
+
+
+def write(path: Path, results: Sequence[Result], settings: Settings) -> None:
+    """Write the results: as JSON, or as Markdown between the marks of a page that has them."""
+    if path.suffix == ".json":
+        data: dict[str, Any] = {
+            "settings": dataclasses.asdict(settings),
+            "results": [dataclasses.asdict(result) for result in results],
+        }
+        path.write_text(json.dumps(data, indent=1) + "\n")
+        return
+    text = render(results, settings)
+    old = path.read_text() if path.exists() else ""
+    if BEGIN in old:
+        pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
+        text = pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n{END}", old)
+    path.write_text(text)
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a few faults, few statements: CI")
+    parser.add_argument("--statements", type=int, help="how many (default: 100000; short: 4000)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this fault; repeatable")
+    parser.add_argument(
+        "--output",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="write the table to a .md file, or all to a .json file; repeatable",
+    )
+    parser.add_argument("--timeout", type=float, help="of a request, in s (default: 10; short: 2)")
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--no-retry", action="store_true", help="ours without its retry")
+    parser.add_argument("--no-driver", action="store_true", help="without the comparison")
+    parser.add_argument("--heap", default="384M", help="of each node (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="list the faults")
+    arguments = parser.parse_args()  # fmt: skip
+    names = [case.name for case in CASES]
+    for name in arguments.only or ():
+        if name not in names:
+            parser.error(f"there is no fault {name!r}; there are: {', '.join(names)}")
+    if arguments.statements is not None and arguments.statements < 100:
+        parser.error("--statements must be at least 100")
+    return arguments
+
+
+def main() -> int:
+    """Run the faults; returns the exit code."""
+    arguments = parse()
+    if arguments.list:
+        print(*[case.name for case in CASES], sep="\n")
+        return 0
+    short = arguments.short
+    settings = Settings(
+        arguments.statements or (4_000 if short else 100_000),
+        concurrency=arguments.concurrency,
+        timeout=arguments.timeout or (2.0 if short else 10.0),
+        hung_for=5.0 if short else 20.0,
+        patience=90.0 if short else 240.0,
+        driver_patience=15.0 if short else 60.0,
+        retry=not arguments.no_retry,
+    )
+    cases = [case for case in CASES if case.name in arguments.only] if arguments.only else [
+        case for case in CASES if case.short or not short
+    ]  # fmt: skip
+
+    def compare(case: Case) -> bool:
+        return not arguments.no_driver and (case.compared or not short)
+
+    def save(results: Sequence[Result]) -> None:
+        for path in arguments.output:
+            write(path, results, settings)
+
+    try:
+        results = run_all(cases, settings, compare, arguments.heap, save)
+    except NodeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n" + render(results, settings))
+    bad = [result for result in results if result.is_bad]
+    for result in bad:
+        print(f"{result.name}: {result.lost} lost, hangs: {result.hung}; {result.wrong[:20]}")
+    if any(result.hung for result in results):
+        sys.stdout.flush()
+        os._exit(1)  # the interpreter's exit would wait for what hangs
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
