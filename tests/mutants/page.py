@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .breakages import BREAKAGES, ROOT, guarding_file
+from .breakages import BREAKAGES, ROOT, guarding_files
 
 PAGE = ROOT / "docs/promises.md"
 
@@ -20,17 +20,16 @@ def with_lists(text: str) -> str:
 
 
 def _list(promise: int) -> str:
-    path = guarding_file(promise)
-    name = path.rpartition("/")[2]
+    files = " and ".join(f"[{path}](../{path})" for path in guarding_files(promise))
     lines = [
         f"<!-- guards {promise} -->",
-        f"Tested in [{path}](../{path}). Each of these tests was seen to fail:",
+        f"Tested in {files}. Each of these tests was seen to fail:",
         "",
         "| when the code is changed so that | it is noticed by |",
         "|---|---|",
     ]
     for each in BREAKAGES:
         if each.promise == promise:
-            tests = ", ".join(f"`{name}::{test}`" for test in each.tests)
+            tests = ", ".join(f"`{test.rpartition('promises/')[2]}`" for test in each.test_ids)
             lines.append(f"| {each.broken} (`{each.module}`) | {tests} |")
     return "\n".join([*lines, "", "<!-- end -->"])

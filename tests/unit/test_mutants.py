@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.mutants.breakages import BREAKAGES, PROMISES, ROOT, Breakage, guarding_file
+from tests.mutants.breakages import BREAKAGES, PROMISES, ROOT, Breakage, guarding_files
 from tests.mutants.page import PAGE, with_lists
 
 IDS = [f"{each.promise}-{each.broken}" for each in BREAKAGES]
@@ -25,10 +25,8 @@ def test_a_breakage_is_up_to_date(breakage: Breakage) -> None:
 
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=IDS)
 def test_the_tests_of_a_breakage_exist(breakage: Breakage) -> None:
-    """The tests that must fail are in the file of the promise."""
-    text = (ROOT / guarding_file(breakage.promise)).read_text()
-    for test in breakage.tests:
-        assert re.search(rf"^def {test.partition('[')[0]}\(", text, re.MULTILINE), test
+    """The tests that must fail are in a file of the promise."""
+    assert len(breakage.test_ids) == len(breakage.tests) > 0
 
 
 def test_every_promise_has_a_breakage() -> None:
@@ -53,7 +51,9 @@ def test_the_page_of_promises_is_up_to_date() -> None:
 
 
 def test_the_readme_links_each_promise_to_its_tests() -> None:
-    """Its list of promises has a link to the test file of each."""
+    """Its list of promises has a link to a test file of each."""
     text = (ROOT / "README.md").read_text()
     linked = re.findall(r"^(\d+)\. .*\]\((tests/promises/\S+\.py)\)", text, re.MULTILINE)
-    assert linked == [(str(promise), guarding_file(promise)) for promise in PROMISES]
+    assert [int(promise) for promise, _ in linked] == list(PROMISES)
+    for promise, path in linked:
+        assert path in guarding_files(int(promise))
