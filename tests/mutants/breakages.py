@@ -271,6 +271,14 @@ BREAKAGES = [
     ),
     Breakage(
         8,
+        "_driver/sessions.py",
+        "_SPARE_STREAMS = 1024",
+        "_SPARE_STREAMS = 0",
+        "a driver thread takes the last free streams, which others may take before",
+        ("test_streams_are_left_for_those_who_send_at_the_same_time",),
+    ),
+    Breakage(
+        8,
         "_dispatcher.py",
         "            self._leave()\n        return counts",
         "            self._send(admitted)\n        return counts",
@@ -333,6 +341,14 @@ BREAKAGES = [
         "            if window.closed:\n",
         "input is taken after a failure",
         ("test_no_more_input_is_taken",),
+    ),
+    Breakage(
+        10,
+        "_gate.py",
+        "            if not self._wants(call):  # its map",
+        "            if False:  # its map",
+        "an item that was being taken when a call failed is sent",
+        ("test_an_item_whose_parameters_are_copied_when_a_call_fails_is_not_sent",),
     ),
     Breakage(
         10,
@@ -413,6 +429,15 @@ BREAKAGES = [
         "call not in self._in_flight",
         "what an earlier attempt still says ends the later one",
         ("test_an_attempt_is_answered_again_while_its_retry_is_in_flight",),
+    ),
+    Breakage(
+        13,
+        "_gate.py",
+        "            if call.attempt != attempt or call not in self._in_flight:\n"
+        "                return False",
+        "            if call not in self._in_flight:\n                return False",
+        "the response of an earlier attempt that was slow to be sent takes the place of the later",
+        ("test_a_first_attempt_whose_execute_async_returns_after_the_retry_was_sent",),
     ),
     # Bounds
     Breakage(

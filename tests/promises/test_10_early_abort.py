@@ -197,6 +197,21 @@ def test_an_item_that_is_being_taken_when_a_call_fails_is_not_sent(
         assert stage.sent == [0], "item 1 was sent after the failure of item 0"
 
 
+def test_an_item_whose_parameters_are_copied_when_a_call_fails_is_not_sent() -> None:
+    """The failure comes after the item, while its call is made of it: that is too late as well."""
+
+    class Fails:
+        def __deepcopy__(self, memo: Any) -> Any:
+            stage.fail(0)
+            return self
+
+    with staged(4) as stage:
+        results = stage.executor.map(CQL, [0, [Fails()], 2])
+        with pytest.raises(Boom):
+            next(results)
+        assert stage.sent == [0], "item 1 was sent after the failure of item 0"
+
+
 def test_an_item_that_is_being_taken_when_a_driver_thread_reports_a_failure() -> None:
     """The same with two threads: a slow input on one, the failure on the other."""
     with staged(4) as stage:
