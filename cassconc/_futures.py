@@ -204,11 +204,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
             # One that a callback adds comes after those that are there. If there are none it runs
             # at once where it is the same future's, for that callback may wait for it, and not
             # where it is another one's: there may be a chain of those.
-            now = has_ended and (
-                not self._done_callbacks
-                if caller is self
-                else caller is None and not self.calls_back
-            )
+            waits = self._done_callbacks if caller is self else self.calls_back or caller
+            now = has_ended and not waits
             if not now:
                 if self._done_callbacks is None:
                     self._done_callbacks = collections.deque()
@@ -274,11 +271,11 @@ class CallFuture(Future):  # type: ignore[type-arg]
         raise RuntimeError("the state of this future belongs to its executor")
 
     def set_result(self, result: Any) -> None:
-        """Refused, see `set_running_or_notify_cancel`."""
+        """Refused, too."""
         self.set_running_or_notify_cancel()
 
     def set_exception(self, exception: Optional[BaseException]) -> None:
-        """Refused, see `set_running_or_notify_cancel`."""
+        """Refused, too."""
         self.set_running_or_notify_cancel()
 
     def __repr__(self) -> str:

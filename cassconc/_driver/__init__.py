@@ -32,6 +32,7 @@ from .requests import fixed, give_up, keep_timestamp, timed_out, with_own_payloa
 from .results import is_paged, slim_result_set, turn_page
 from .sessions import (
     DEFAULT_TIMEOUT,
+    ask_host,
     has_profiles,
     hides_session,
     is_session,
@@ -55,6 +56,7 @@ __all__ = [
     "ResponseFuture",
     "ResultSet",
     "Statement",
+    "ask_host",
     "fixed",
     "give_up",
     "has_profiles",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cassandra import OperationTimedOut, Timeout, Unavailable, cluster
+from cassandra import ConsistencyLevel, OperationTimedOut, Timeout, Unavailable, cluster
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     NoHostAvailable,
@@ -18,6 +18,7 @@ from cassandra.cluster import (
 )
 from cassandra.concurrent import ExecutionResult
 from cassandra.connection import ConnectionException, ConnectionShutdown
+from cassandra.policies import FallthroughRetryPolicy
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
 from cassandra.query import (
     BatchStatement,
@@ -26,6 +27,7 @@ from cassandra.query import (
     SimpleStatement,
     Statement,
     named_tuple_factory,
+    tuple_factory,
 )
 from cassandra.util import OrderedMap, SortedSet
 
@@ -38,7 +40,9 @@ __all__ = [
     "BatchStatement",
     "BoundStatement",
     "ConnectionShutdown",
+    "ConsistencyLevel",
     "ExecutionResult",
+    "FallthroughRetryPolicy",
     "OperationTimedOut",
     "PreparedStatement",
     "QueryExhausted",
@@ -49,6 +53,7 @@ __all__ = [
     "Statement",
     "named_tuple_factory",
     "private",
+    "tuple_factory",
 ]
 
 # Failures that may be over when the statement is sent again.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .names import LEGACY, Session, private
+from .names import (
+    EXEC_PROFILE_DEFAULT,
+    LEGACY,
+    ConsistencyLevel,
+    FallthroughRetryPolicy,
+    Session,
+    private,
+    tuple_factory,
+)
 
 DEFAULT_TIMEOUT = 10.0  # of a session, in seconds; only one without profiles can change its own
 
@@ -35,6 +43,22 @@ def has_profiles(session: Any) -> bool:
     """Return whether requests of this session may have an execution profile of their own."""
     mode = getattr(getattr(session, "cluster", None), "_config_mode", LEGACY)
     return isinstance(mode, int) and mode != LEGACY
+
+
+def ask_host(session: Any, host: Any, timeout: float) -> Any:
+    """Ask a host for what each can answer by itself; returns the response future.
+
+    For a session with profiles. Nothing of the caller's own sees it or has a say in it: no row
+    factory, no retry policy.
+    """
+    profile = session.execution_profile_clone_update(
+        EXEC_PROFILE_DEFAULT,
+        consistency_level=ConsistencyLevel.ONE,
+        retry_policy=FallthroughRetryPolicy(),
+        row_factory=tuple_factory,
+    )
+    statement = "SELECT key FROM system.local"
+    return session.execute_async(statement, timeout=timeout, execution_profile=profile, host=host)
 
 
 def may_block(session: Any) -> bool:
