@@ -134,7 +134,7 @@ class Connection:
     def __init__(self, session: DriverSession, host: Host) -> None:
         self._session = session
         self.host = host
-        self._requests: Dict[int, Callable[[Any], None]] = {}
+        self._requests: Dict[int, Any] = {}  # (callback, decoder, metadata), as in the driver's
         self._free: List[int] = []
         self.lock = threading.RLock()
         self.orphaned_request_ids: set[int] = set()
@@ -147,16 +147,20 @@ class Connection:
 
     def send_msg(self, message: Any, request_id: int, cb: Callable[[Any], None], **_: Any) -> int:
         """Take what the driver sends."""
-        self._requests[request_id] = cb
+        self._requests[request_id] = cb, None, None
         self._session.take(DriverRequest(self, message, request_id))
         return 1
 
     def answer(self, stream: int, message: Any) -> None:
         """Give an answer to whom the stream belongs."""
+        with self.lock:
+            if stream in self.orphaned_request_ids:
+                self.orphaned_request_ids.remove(stream)
+                self.in_flight -= 1
         answered = self._requests.pop(stream, None)
         if answered is not None:
             self._free.append(stream)
-            answered(message)
+            answered[0](message)
 
     def defunct(self, _: Any) -> None:
         """Take note that the connection is lost."""
@@ -180,6 +184,9 @@ class Pool:
         """Take a stream back."""
         if not stream_was_orphaned:
             connection.in_flight -= 1
+
+    def on_orphaned_stream_released(self) -> None:
+        """Take note that a stream has come back that nobody waited for."""
 
     def get_connections(self) -> List[Connection]:
         """Return all connections."""

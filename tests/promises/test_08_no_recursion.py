@@ -171,13 +171,21 @@ FULL = 32767  # streams of a connection
 
 
 class _Pool:
-    """A pool of one connection; a test sets how many of its streams are used."""
+    """A pool of one connection; a test sets how many of its streams are used.
+
+    And how many others use up between a look at the pool and what is done then.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.others = 0
 
     def get_connections(self) -> List[Any]:
-        return [SimpleNamespace(in_flight=self.in_flight, max_request_id=FULL)]
+        connection = SimpleNamespace(
+            in_flight=self.in_flight, max_request_id=FULL, is_closed=False, is_defunct=False
+        )
+        self.in_flight += self.others
+        return [connection]
 
 
 class _Session(ScriptedSession, Session):  # type: ignore[misc]
@@ -204,6 +212,30 @@ def test_where_no_stream_is_free_another_thread_sends() -> None:
         session.wait_for(number + 1)[number].succeed()
     assert [outcome(future) for future in futures] == [None] * 10
     assert threading.current_thread() not in {request.thread for request in session.requests[1:]}
+    assert session.misplaced == []
+
+
+def test_where_streams_are_free_the_driver_thread_sends() -> None:
+    """The call that an answer admits is sent at once, on the thread that has brought the answer."""
+    session = _Session()
+    executor = CassandraExecutor(session, concurrency=1, clock=ManualClock())
+    futures = [executor.submit("SELECT 1") for _ in range(10)]
+    for number in range(10):
+        session.requests[number].succeed()
+    assert [outcome(future) for future in futures] == [None] * 10
+    assert {request.thread for request in session.requests} == {threading.current_thread()}
+
+
+def test_streams_are_left_for_those_who_send_at_the_same_time() -> None:
+    """Others use up a thousand streams just after a look at the pool: no driver thread waits."""
+    session = _Session()
+    executor = CassandraExecutor(session, concurrency=1, clock=ManualClock())
+    futures = [executor.submit("SELECT 1") for _ in range(10)]
+    session.pool.others = 1000
+    for number in range(10):
+        session.pool.in_flight = FULL - 1000
+        session.wait_for(number + 1)[number].succeed()
+    assert [outcome(future) for future in futures] == [None] * 10
     assert session.misplaced == []
 
 

@@ -197,6 +197,21 @@ def test_an_item_that_is_being_taken_when_a_call_fails_is_not_sent(
         assert stage.sent == [0], "item 1 was sent after the failure of item 0"
 
 
+def test_an_item_whose_parameters_are_copied_when_a_call_fails_is_not_sent() -> None:
+    """The failure comes after the item, while its call is made of it: that is too late as well."""
+
+    class Fails:
+        def __deepcopy__(self, memo: Any) -> Any:
+            stage.fail(0)
+            return self
+
+    with staged(4) as stage:
+        results = stage.executor.map(CQL, [0, [Fails()], 2])
+        with pytest.raises(Boom):
+            next(results)
+        assert stage.sent == [0], "item 1 was sent after the failure of item 0"
+
+
 def test_an_item_that_is_being_taken_when_a_driver_thread_reports_a_failure() -> None:
     """The same with two threads: a slow input on one, the failure on the other."""
     with staged(4) as stage:
@@ -276,6 +291,19 @@ def test_a_later_call_that_waits_for_its_retry_is_not_sent_again() -> None:
         assert (stats.waiting_for_retry, stats.failed) == (0, {"Boom": 1, "OperationTimedOut": 1})
         stage.clock.advance(100)
         assert len(stage.sent) == 2
+        assert boom(consumed(results)[1]) == "A"
+
+
+def test_a_failure_before_the_failed_call_ends_what_is_between_them() -> None:
+    """What counts is the lowest failed position, although a later call has failed before it."""
+    with staged(3, retry=Retry(delay=1)) as stage:
+        results = stage.executor.execute_concurrent([(idempotent(text), None) for text in "ABC"])
+        stage.session.requests[2].fail(Boom("C"))
+        stage.session.requests[1].fail(OperationTimedOut())
+        stage.session.requests[0].fail(Boom("A"))
+        assert stage.executor.stats().waiting_for_retry == 0, "B is to be sent again"
+        stage.clock.advance(100)
+        assert len(stage.sent) == 3
         assert boom(consumed(results)[1]) == "A"
 
 

@@ -309,6 +309,20 @@ def test_what_is_there_is_yielded_even_late(ordered: bool) -> None:
         assert values(results) == [0, 1, 2, 3, 4]
 
 
+def test_a_result_that_comes_as_the_time_is_up_is_yielded() -> None:
+    """Who waits finds the result and the end of the time at once: the result counts."""
+    with staged(1, request_timeout=None) as stage:
+        results = stage.executor.map(CQL, range(5), timeout=5)
+
+        def on_wait() -> bool:
+            stage.answer(0)
+            stage.clock.advance(5)
+            return True
+
+        stage.clock.on_wait = on_wait
+        assert value(next(results)) == 0
+
+
 def test_a_failure_that_is_there_is_raised_even_late() -> None:
     """The failure of a call comes before the time that is up."""
     with staged(2, request_timeout=None) as stage:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, CancelledError, as_completed, wait
-from typing import Any, List, Set
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    CancelledError,
+    _base,
+    as_completed,
+    wait,
+)
+from typing import Any, Callable, List, Set
 
 import pytest
 from cassandra import OperationTimedOut
@@ -147,6 +154,39 @@ def test_waiters_are_told_at_once(session: ScriptedSession) -> None:
     assert next(completed) is futures[1]
     assert wait(futures, timeout=10, return_when="FIRST_COMPLETED").done == {futures[1]}
     session.pending[0].succeed()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda futures: next(as_completed(futures, LIMIT)),
+        lambda futures: next(iter(wait(futures, LIMIT, return_when=FIRST_COMPLETED).done)),
+    ],
+    ids=["as_completed", "wait"],
+)
+def test_threads_that_wait_already_are_told(
+    first: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wait` and `as_completed` in another thread return when a future of theirs is cancelled.
+
+    1. The thread has told both futures that it waits.
+    2. One of them is cancelled.
+    """
+    begins = threading.Event()
+    install = _base._create_and_install_waiters  # type: ignore[attr-defined]
+
+    def install_and_tell(*args: Any) -> Any:
+        waiter = install(*args)
+        begins.set()
+        return waiter
+
+    monkeypatch.setattr(_base, "_create_and_install_waiters", install_and_tell)
+    with staged(1) as stage:
+        futures = [stage.executor.submit(CQL, 0), stage.executor.submit(CQL, 1)]
+        told = Background(lambda: first(futures))
+        happens(begins, "the thread waits")
+        assert futures[1].cancel()
+        assert told.result() is futures[1]
 
 
 @pytest.mark.parametrize("mode", [FIRST_COMPLETED, ALL_COMPLETED])

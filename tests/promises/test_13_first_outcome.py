@@ -454,6 +454,8 @@ def test_a_first_attempt_whose_execute_async_returns_after_the_retry_was_sent() 
         succeed(stage.session.requests[1], 0)
         assert future.done(), "the answer to the retry is lost"
         assert value(future.result(0)) == 0
+        answered = stage.session.requests[1].response
+        assert future.result(0).response_future is answered, "the result is of the first attempt"
 
 
 # Any sequence

@@ -29,6 +29,7 @@ from .helpers_beta import (
     value,
     values,
 )
+from .helpers_gamma import DriverSession
 
 # Never more
 
@@ -170,6 +171,24 @@ def test_later_pages_do_not_count() -> None:
         stage.session.respond = None
         assert stage.executor.stats().in_flight == 1
         assert not queued.running(), "the later page has made room"
+
+
+def test_later_pages_of_the_driver_do_not_count() -> None:
+    """The same with the driver's own session, whose later pages are requests of their own."""
+    session = DriverSession()
+    executor = CassandraExecutor(session, concurrency=1)
+    first = executor.submit("SELECT n")
+    session.requests[0].rows([(0,)], ["n"], paging_state=b"more")
+    executor.submit("SELECT 1")
+    queued = executor.submit("SELECT 2")
+    reading = Background(lambda: list(first.result(LIMIT)))
+    session.wait_for(3).rows([(1,)], ["n"])
+    assert reading.result() == [(0,), (1,)]
+    assert executor.stats().in_flight == 1
+    assert not queued.running(), "the later page has made room"
+    for number in (1, 3):
+        session.requests[number].void()
+    executor.shutdown()
 
 
 def test_a_call_that_waits_for_its_retry_does_not_count() -> None:

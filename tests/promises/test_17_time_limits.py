@@ -177,6 +177,7 @@ def test_a_late_answer_gives_its_stream_back(clock: ManualClock) -> None:
     executor.submit("SELECT 1")
     clock.advance(10.0)
     assert session.connection().in_flight == 1
+    assert session.connection().orphaned_request_ids == {session.requests[0].stream}
     executor.submit("SELECT 2")
     assert session.requests[1].stream != session.requests[0].stream
     for request in session.requests:

@@ -1,0 +1,1 @@
+"""Known breakages of the code, each of which a test must notice: `make mutants`."""
