@@ -82,17 +82,7 @@ class Gate(Lines):
     def recover(self) -> None:
         """Complete what an interrupt has left half done, and admit who can be; none is sent."""
         with self.lock:
-            for call in [each for each in self._in_flight if each.done()]:
-                self._in_flight.discard(call)
-                self._unsent.pop(call, None)
-            for call in set(self._unsent) - self._in_flight:
-                self._let_in(call)
-            while self._admit() is not None:
-                pass
-            lines = [*self._waiting, *self._again]
-            queued = sum(not each.done() and each not in self._in_flight for each in lines)
-            self._counts.submitted = self._counts.ended() + queued
-            self._counts.submitted += len(self._in_flight) + len(self._aside)
+            self._complete()
 
     def next_unsent(self) -> Optional[CallFuture]:
         """Return the first of the admitted calls that nobody has claimed."""

@@ -18,7 +18,7 @@ class Lines:
     """Where each call of a gate stands. The gate's lock is held wherever this is called.
 
     The order of the single steps matters: an interrupt may strike between any two of them, and
-    `recover` completes what it has left half done.
+    `_complete` is called then.
     """
 
     def __init__(self, concurrency: float) -> None:
@@ -39,7 +39,7 @@ class Lines:
     def _let_in(self, call: CallFuture) -> bool:
         if call.done() or call in self._in_flight:
             return False  # a signal handler has submitted another call, and that came this far
-        self._unsent[call] = None  # first, and `_in_flight` last, so that `recover` sees it
+        self._unsent[call] = None  # first, and `_in_flight` last, so that `_complete` sees it
         call._state = RUNNING
         call.attempt += 1
         self._in_flight.add(call)
@@ -125,6 +125,19 @@ class Lines:
         if not self._in_flight and self._waiters:
             self._wake()
         return None
+
+    def _complete(self) -> None:
+        for call in [each for each in self._in_flight if each.done()]:
+            self._in_flight.discard(call)
+            self._unsent.pop(call, None)
+        for call in set(self._unsent) - self._in_flight:
+            self._let_in(call)
+        while self._admit() is not None:
+            pass
+        lines = [*self._waiting, *self._again]
+        queued = sum(not each.done() and each not in self._in_flight for each in lines)
+        self._counts.submitted = self._counts.ended() + queued
+        self._counts.submitted += len(self._in_flight) + len(self._aside)
 
     def _wake(self) -> None:
         for signal in self._waiters:
