@@ -19,6 +19,7 @@ from typing import (
     Iterator,
     Optional,
     Set,
+    Tuple,
     Union,
 )
 
@@ -146,7 +147,7 @@ class Consumer:
         if self._more and len(self._calls) - 1 <= self._low:
             self._take(self._size + 1, _A_WHILE)
         while True:
-            if self._is_over_budget():
+            if self._window.max_errors is not None and self._is_over_budget():
                 raise self._too_many_errors()
             if not self._calls:
                 self._raise_error()
@@ -156,9 +157,7 @@ class Consumer:
             self._wait(self._awaited(), self._is_ready)
 
     def _is_over_budget(self) -> bool:
-        if self._window.max_errors is None or self._window.last == math.inf:
-            return False
-        return not self._calls or self._is_past_end()
+        return self._window.last != math.inf and (not self._calls or self._is_past_end())
 
     def _too_many_errors(self) -> TooManyErrors:
         self._drop(self._calls)
@@ -209,15 +208,15 @@ class Consumer:
         where it is one failure too many.
         """
         call: Any = self._pop()
-        error: Any = CancelledError() if call.cancelled() else call.exception()
+        result, error = outcome_of(call)
         if error is None:
-            self._popped = call, call.result(), True
+            self._popped = call, result, True
             return None
         if self._window.max_errors is not None:
             self._count(call, error)
         self._window.looked_at(error)
         if not (self._window.return_exceptions and isinstance(error, Exception)):
-            return error  # type: ignore[no-any-return]
+            return error
         self._popped = call, error, False
         return None
 
@@ -250,6 +249,16 @@ class Consumer:
                 call.cancel()
         self._drop(calls)
         self._calls.clear()
+
+
+def outcome_of(call: AnyFuture) -> Tuple[Any, Optional[BaseException]]:
+    """Return the result and the exception of a future that has ended."""
+    if isinstance(call, CallFuture):
+        return call.outcome()
+    if call.cancelled():
+        return None, CancelledError()
+    error = call.exception()
+    return (call.result() if error is None else None), error
 
 
 def iterate(consumer: Consumer, shape: Shape) -> Generator[Any, None, None]:

@@ -94,7 +94,10 @@ class Dispatcher:
         self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
     ) -> None:
         """Note the outcome of an attempt, as the driver tells it, and send what is admitted."""
-        admitted = self._outcome(call, attempt, result, error)[1]
+        if error is None:
+            admitted = self._settle(call, attempt, result, None, False)[1]
+        else:
+            admitted = self._fail(call, attempt, error)[1]
         if admitted is None:
             return
         if self._may_block():
@@ -111,14 +114,12 @@ class Dispatcher:
         """End an attempt from the clock's thread; returns whether that outcome counts."""
         if isinstance(error, OperationTimedOut):
             self._isolation.timed_out(error.last_host)
-        counts, admitted = self._outcome(call, attempt, None, error)
+        counts, admitted = self._fail(call, attempt, error)
         if admitted is not None:
             self._leave()
         return counts
 
-    def _outcome(
-        self, call: CallFuture, attempt: int, result: Any, error: Optional[BaseException]
-    ) -> Outcome:
+    def _fail(self, call: CallFuture, attempt: int, error: BaseException) -> Outcome:
         """End a call unless it is tried again."""
         described, window = call.call, call.window
         if isinstance(error, Exception) and described is not None:
@@ -131,12 +132,12 @@ class Dispatcher:
             except Exception:  # of a `Retry` of the caller's own, or no thread is to be had
                 log_failure("it can't be decided whether a call is tried again")
                 if call.attempt == attempt:  # it may have been put aside already
-                    return self._settle(call, None, result, error, False)
+                    return self._settle(call, None, None, error, False)
             else:
                 if taken is not None:
                     self._end_unwanted(call.gate)
                     return taken
-        return self._settle(call, attempt, result, error, False)
+        return self._settle(call, attempt, None, error, False)
 
     def _settle(
         self,
@@ -155,7 +156,8 @@ class Dispatcher:
             return True, None
         finally:
             call.finish()
-        self._end_unwanted(gate)
+        if gate.has_unwanted:
+            self._end_unwanted(gate)
         return outcome
 
     def _end_unwanted(self, gate: Owner) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import threading
-from concurrent.futures import Future, _base
+from concurrent.futures import CancelledError, Future, _base
 from typing import Any, Callable, ContextManager, Deque, List, Optional, Protocol, Tuple
 
 from ._log import log_failure
@@ -35,6 +35,8 @@ class Owner(Protocol):
         exception: Optional[BaseException],
         may_wait: bool = True,
     ) -> Outcome: ...
+    @property
+    def has_unwanted(self) -> bool: ...
     def unwanted(self) -> List[CallFuture]: ...
     def cancel(self, call: CallFuture) -> None: ...
     def hold(self) -> None: ...
@@ -63,9 +65,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
     either finds its condition, or nobody has seen the future unfinished and waits. The condition
     is acquired before the gate's lock, never after it.
 
-    What a change of state leads to is done in `finish`, when no lock is held.
-
-    Done-callbacks run on helper threads, in the order in which they were added, one at a time.
+    What a change of state leads to is done in `finish`, when no lock is held. Done-callbacks run
+    on helper threads, in the order in which they were added, one at a time.
     """
 
     __slots__ = (
@@ -230,15 +231,19 @@ class CallFuture(Future):  # type: ignore[type-arg]
         return self._state is CANCELLED
 
     def cancelled(self) -> bool:
-        """Return whether the call was cancelled."""
         return self._state is CANCELLED
+
+    def outcome(self) -> Tuple[Any, Optional[BaseException]]:
+        # of a call that has ended; one of them is None
+        if self._state is CANCELLED:
+            return None, CancelledError()
+        return self._result, self._exception
 
     def running(self) -> bool:
         """Return whether the call is in flight, or waits to be tried again."""
         return self._state is RUNNING
 
     def done(self) -> bool:
-        """Return whether the call has ended or was cancelled."""
         return self._state is FINISHED or self._state is CANCELLED
 
     def result(self, timeout: Optional[float] = None) -> Any:
@@ -258,7 +263,6 @@ class CallFuture(Future):  # type: ignore[type-arg]
             self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
-        """Return the call's exception, or `None` if it has a result; else like `result`."""
         if self._state is FINISHED:
             return self._exception
         try:
@@ -271,11 +275,9 @@ class CallFuture(Future):  # type: ignore[type-arg]
         raise RuntimeError("the state of this future belongs to its executor")
 
     def set_result(self, result: Any) -> None:
-        """Refused, too."""
         self.set_running_or_notify_cancel()
 
     def set_exception(self, exception: Optional[BaseException]) -> None:
-        """Refused, too."""
         self.set_running_or_notify_cancel()
 
     def __repr__(self) -> str:

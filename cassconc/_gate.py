@@ -159,9 +159,8 @@ class Gate(Lines):
 
     def unwanted(self) -> List[CallFuture]:
         """Return the calls that were put aside and are to be ended, each once."""
-        if not self._unwanted:  # nearly always
-            return []
         with self.lock:
+            self.has_unwanted = False
             unwanted, self._unwanted = self._unwanted, []
             return unwanted
 

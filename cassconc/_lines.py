@@ -30,6 +30,7 @@ class Lines:
         self._unsent: Dict[CallFuture, None] = {}  # of these, those that nobody has claimed
         self._aside: Set[CallFuture] = set()  # they are to be tried again
         self._unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
+        self.has_unwanted = False  # whether there are such
         self._dropped: List[CallFuture] = []  # to be let go when the lock is released
         self._counts = Counts()
         # what `Gate.wait` waits for besides: futures whose callbacks run, and what was `hold`
@@ -88,6 +89,7 @@ class Lines:
             self._counts.fail(exception)
         if window is not None and window.settled(call, exception):
             self._unwanted += [each for each in self._aside if not self._wants(each)]
+            self.has_unwanted = True
             for each in tuple(self._waiting):
                 if each._state is PENDING and not self._wants(each):
                     self._drop(each)
@@ -114,6 +116,7 @@ class Lines:
                 else:
                     self._aside.add(call)
                     self._unwanted.append(call)
+                    self.has_unwanted = True
             if len(self._in_flight) > self.concurrency:
                 self._take_back(call)  # a signal handler has submitted another one just now
                 break
