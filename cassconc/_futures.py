@@ -234,7 +234,6 @@ class CallFuture(Future):  # type: ignore[type-arg]
         return self._state is CANCELLED
 
     def outcome(self) -> Tuple[Any, Optional[BaseException]]:
-        # of a call that has ended; one of them is None
         if self._state is CANCELLED:
             return None, CancelledError()
         return self._result, self._exception
@@ -281,7 +280,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.set_running_or_notify_cancel()
 
     def __repr__(self) -> str:
-        # like that of Future, but it takes no lock: it is asked for under a logger's
+        # takes no lock, for it is asked for under a logger's
         state, outcome = self._state, ""
         if state is FINISHED:
             error = self._exception
