@@ -216,7 +216,10 @@ def test_the_command_line_ends_with_ctrl_c() -> None:
     [
         ({"yaml": {"no_such_setting": 1}}, r"ERROR .*remove properties \[no_such_setting\]"),
         ({"java_options": ["-XX:+NoSuchOption"]}, "Unrecognized VM option 'NoSuchOption'"),
-        ({"heap": "2M"}, "Too small maximum heap|Initial heap size|initialization of VM"),
+        (
+            {"heap": "2M"},
+            "Too small maximum heap|Initial heap size|initialization of VM|OutOfMemoryError",
+        ),
     ],
 )
 def test_a_node_that_cannot_start_says_why(options: dict[str, object], quoted: str) -> None:
