@@ -116,13 +116,12 @@ class CallFuture(Future):  # type: ignore[type-arg]
                     self.condition = threading.Condition()
         return self.condition
 
-    def settle(self, state: str, result: Any, exception: Optional[BaseException]) -> None:
-        """End the future; the gate's lock is held, and the condition where there is one."""
+    def settle(self, result: Any, exception: Optional[BaseException]) -> None:
+        """Take the outcome; who holds the gate's lock, and the condition, sets the state next."""
         self._result = result
         self._exception = exception
         self.calls_back = bool(self._done_callbacks)
         self.unfinished = True
-        self._state = state
 
     def tell_waiters(self) -> None:
         """Wake those who wait for the future; its condition is held."""
@@ -142,7 +141,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         No lock is held: what is let go is the caller's, and may run anything. An interrupt may
         strike in it, and it is called again then: nothing in it does harm when it is done twice.
         """
-        if not self.unfinished:
+        if not (self.unfinished and self.done()):
             return
         window = self.window
         if window is not None:

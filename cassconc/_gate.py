@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from ._futures import CANCELLED, FINISHED, PENDING, CallFuture, Outcome, called_back_gate
+from ._futures import FINISHED, PENDING, CallFuture, Outcome, called_back_gate
 from ._lines import TOO_LATE, Lines
 from ._stats import Stats
 from ._threads import helper_threads
@@ -184,8 +184,7 @@ class Gate(Lines):
             with self.lock:
                 if call._state is not PENDING:
                     return
-                self._counts.cancelled += 1
-                self._settle(call, CANCELLED, None, None)
+                self._cancel(call)
             call.tell_waiters()
         finally:
             condition.release()
@@ -287,4 +286,5 @@ class Gate(Lines):
         for call in calls:
             call.condition = None
             if not call.done():
-                call.settle(FINISHED, None, RuntimeError(reason))
+                call.settle(None, RuntimeError(reason))
+                call._state = FINISHED

@@ -56,9 +56,7 @@ class Lines:
         self._waiting = collections.deque(each for each in self._waiting if not each.done())
 
     def _drop(self, call: CallFuture) -> None:
-        call.settle(CANCELLED, None, None)
-        self._counts.cancelled += 1
-        call.calls_back = False  # nobody has this future but its map
+        self._cancel(call)  # nobody has this future but its map, so it has no callbacks
         self._dropped.append(call)
 
     def _wants(self, call: CallFuture) -> bool:
@@ -78,15 +76,18 @@ class Lines:
             attempt is not None and (call.attempt != attempt or call not in self._in_flight)
         ):
             return TOO_LATE
-        window = call.window
-        self._settle(call, FINISHED, result, exception)
+        window, counts, failed = call.window, self._counts, self._counts.failed
+        call.settle(result, exception)
+        held = self._held + call.calls_back
+        # a state and what counts it change together: no interrupt strikes within such a line
+        if exception is None:
+            call._state, counts.succeeded, self._held = FINISHED, counts.succeeded + 1, held
+        else:
+            kind = type(exception).__name__
+            call._state, failed[kind], self._held = FINISHED, failed.get(kind, 0) + 1, held
+            self._aside.discard(call)
         self._in_flight.discard(call)
         self._unsent.pop(call, None)
-        if exception is None:
-            self._counts.succeeded += 1
-        else:
-            self._aside.discard(call)
-            self._counts.fail(exception)
         if window is not None and window.settled(call, exception):
             self._unwanted += [each for each in self._aside if not self._wants(each)]
             self.has_unwanted = True
@@ -96,12 +97,10 @@ class Lines:
             self._forget_ended()
         return True, self._admit()
 
-    def _settle(
-        self, call: CallFuture, state: str, result: Any, exception: Optional[BaseException]
-    ) -> None:
-        call.settle(state, result, exception)
-        if call.calls_back:
-            self._held += 1
+    def _cancel(self, call: CallFuture) -> None:
+        call.settle(None, None)
+        counts, held = self._counts, self._held + call.calls_back
+        call._state, counts.cancelled, self._held = CANCELLED, counts.cancelled + 1, held
 
     def _admit(self) -> Optional[CallFuture]:
         while len(self._in_flight) < self.concurrency:

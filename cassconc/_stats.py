@@ -36,11 +36,6 @@ class Counts:
         self.submitted = self.succeeded = self.cancelled = self.retried = 0
         self.failed: Dict[str, int] = {}  # by type
 
-    def fail(self, exception: BaseException) -> None:
-        """Count a failure."""
-        kind = type(exception).__name__
-        self.failed[kind] = self.failed.get(kind, 0) + 1
-
     def ended(self) -> int:
         """Return how many calls have ended."""
         return self.succeeded + sum(self.failed.values()) + self.cancelled

@@ -406,8 +406,8 @@ BREAKAGES = [
     Breakage(
         12,
         "_gate.py",
-        "self._settle(call, CANCELLED, None, None)\n            call.tell_waiters()\n",
-        "self._settle(call, CANCELLED, None, None)\n",
+        "self._cancel(call)\n            call.tell_waiters()\n",
+        "self._cancel(call)\n",
         "`cancel` does not tell `wait` and `as_completed`",
         ("test_threads_that_wait_already_are_told[as_completed]",),
     ),
