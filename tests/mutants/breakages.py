@@ -85,8 +85,8 @@ BREAKAGES = [
     Breakage(
         1,
         "_lines.py",
-        "self._in_flight.discard(call)\n        self._unsent.pop(call, None)\n        if exception",
-        "self._unsent.pop(call, None)\n        if exception",
+        "self._in_flight.discard(call)\n        self._unsent.pop(call, None)\n        if window",
+        "self._unsent.pop(call, None)\n        if window",
         "a call that has ended keeps its place, and those that wait are never sent",
         ("test_of_two_outcomes_at_once_one_ends_the_call_and_one_call_follows[answer]",),
     ),
@@ -141,8 +141,8 @@ BREAKAGES = [
     Breakage(
         3,
         "_lines.py",
-        "        if call.calls_back:\n            self._held += 1\n",
-        "",
+        "        held = self._held + call.calls_back\n        # a state",
+        "        held = self._held\n        # a state",
         "`shutdown` waits for the futures, but not for their done-callbacks",
         ("test_shutdown_returns_after_the_futures_and_their_callbacks",),
     ),
