@@ -134,9 +134,11 @@ class Adapter:
                 arguments = self._isolation.arguments(arguments, options.profile)
             if options.retry is not None:
                 tries = self._tries(call, options.retry, options.budget)
-                if attempt > 1 and not tries.has_time(self._clock.monotonic()):
-                    sink.end_aside(call)  # its turn has come too late
-                    return
+                if attempt > 1:
+                    if not tries.has_time(self._clock.monotonic()):
+                        sink.end_aside(call)  # its turn has come too late
+                        return
+                    call.gate.retried()
                 execute = self._timestamps.keep(execute, tries)
                 context = context.copy()  # the next attempt is to find it as it was
             self._watch.sent(call, options.limit(), sink.ended_by_watch)

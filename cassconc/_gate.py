@@ -150,12 +150,16 @@ class Gate(Lines):
             if call not in self._aside or not self._wants(call):
                 return False, False
             self._aside.remove(call)
-            self._counts.retried += 1
             if len(self._in_flight) < self.concurrency:
                 self._let_in(call)
                 return True, True
             self._again.append(call)  # it came before those that wait
             return True, False
+
+    def retried(self) -> None:
+        """Count a retry that is sent now."""
+        with self.lock:
+            self._counts.retried += 1
 
     def unwanted(self) -> List[CallFuture]:
         """Return the calls that were put aside and are to be ended, each once."""

@@ -137,7 +137,11 @@ def hang(nodes: Nodes, executor: CassandraExecutor, clock: ManualClock) -> None:
 
 def until_suspect(nodes: Nodes, executor: CassandraExecutor, clock: ManualClock) -> None:
     """Send until a call has gone to the hung node, and have it run into the time limit."""
+    before = nodes.asked[nodes.hung]
     futures = until_asked(nodes, executor)
+    hung = nodes.asked[nodes.hung] - before
+    # the answers of the others are on their way, and the time must not run out for them
+    eventually(lambda: sum(not each.done() for each in futures) == hung)
     clock.advance(LIMIT)
     found = [type(error) for error in failures(futures)]
     assert found == [OperationTimedOut] * nodes.counts()[1] != []
