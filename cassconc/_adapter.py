@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextvars import Context
 from typing import Any, Dict, Optional, Protocol, Tuple
 
@@ -16,6 +17,7 @@ from ._driver import (
     named_tuple_factory,
     slim_result_set,
 )
+from ._errors import forget_frames
 from ._futures import CallFuture
 from ._isolation import Isolation
 from ._results import PagedResultSet
@@ -157,8 +159,7 @@ class Adapter:
             )
         except BaseException as error:
             if isinstance(error, Exception):
-                # its frames lead to all that the caller has just now, parameters and call included
-                BaseException.with_traceback(error, None)
+                forget_frames(error, sys._getframe())
             sink.ended(call, attempt, None, error)
             if not isinstance(error, Exception):
                 raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List, TypeVar
+from types import FrameType
+from typing import Any, List, Optional, TypeVar
 
 from ._calls import Call, text_of
 
@@ -45,6 +46,23 @@ def add_note(error: BaseException, note: str) -> None:
     if not isinstance(notes, list):
         notes = vars(error)["__notes__"] = list(notes or ())
     notes.append(Note(note))
+
+
+def forget_frames(error: BaseException, frame: FrameType) -> None:
+    """Let an exception that was raised below a frame forget where, and so do what led to it.
+
+    Such a frame leads to those that called it, with all that they have just now: the caller's
+    values, and the call itself, which keeps the exception.
+    """
+    each: Optional[BaseException] = error
+    while each is not None and each.__traceback__ is not None:
+        below: Optional[FrameType] = each.__traceback__.tb_frame
+        while below is not None and below is not frame:
+            below = below.f_back
+        if below is None:
+            return  # the caller was handling this one
+        BaseException.with_traceback(each, None)
+        each = each.__cause__ or each.__context__
 
 
 def _copy(error: Error) -> Error:
