@@ -265,14 +265,15 @@ class Gate(Lines):
             self._waiters.append(signal)
             self._wake()
         try:
-            while not self._is_idle(inside):
+            while not self.is_idle(inside):
                 signal.get()
         finally:
             with self.lock:
                 self._excused -= inside
                 self._waiters.remove(signal)
 
-    def _is_idle(self, inside: bool) -> bool:
+    def is_idle(self, inside: bool = False) -> bool:
+        """Return whether there is nothing to wait for; `inside`, for who asks in a callback."""
         with self.lock:
             calls = self._in_flight or self._waiting or self._again or self._aside
             return not calls and self._held <= (self._excused if inside else 0)

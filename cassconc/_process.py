@@ -44,8 +44,7 @@ def _exit() -> None:
     for gate, closes in gates:
         if closes:
             gate.close(_exiting)
-    for gate, _ in gates:
-        gate.wait()
+    helper_threads.serve(lambda: all(gate.is_idle() for gate, _ in gates))
 
 
 def _forked() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from typing import Callable, Deque, Optional
 
 from ._log import log_failure
 
 Job = Callable[[], object]
+
+_NOW_AND_THEN = 0.005  # seconds
 
 
 class HelperThreads:
@@ -47,6 +50,19 @@ class HelperThreads:
             self._jobs.append(job)
             thread = self._wake() if self._leader is None else None
         self._start(thread)
+
+    def serve(self, is_over: Callable[[], bool]) -> None:
+        """Run jobs on this thread, too, until `is_over()`.
+
+        For the end of the main thread: from then on Python 3.12 starts no threads any more.
+        """
+        while not is_over():
+            with self._lock:
+                job = self._jobs.popleft() if self._leader is None and self._jobs else None
+            if job is None:
+                time.sleep(_NOW_AND_THEN)
+            else:
+                self._do(job)
 
     def wake(self) -> None:
         """See to it that jobs are run, if a thread could not be started before."""
@@ -94,11 +110,14 @@ class HelperThreads:
                     self._progress += 1
                     thread = None if self._watched else self._wake()
                 self._start(thread)
-                try:
-                    job()
-                except BaseException:
-                    log_failure("a helper thread's job failed")
+                self._do(job)
                 del job
+
+    def _do(self, job: Job) -> None:
+        try:
+            job()
+        except BaseException:
+            log_failure("a helper thread's job failed")
 
     def _take_the_lead(self, me: object) -> bool:
         """Wait on standby until there is a job to be led; False when none came for long."""
