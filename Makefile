@@ -71,11 +71,5 @@ bench-quick: $(READY) ## the same, shorter and rougher
 profile: $(READY) ## show where the time of one request goes
 	$(BIN)/python benchmarks/profile_request.py
 
-faults: $(READY) ## kill, hang and restart real nodes under load, and count what is lost
-	$(BIN)/python benchmarks/faults.py
-
-soak: $(READY) ## run for a long time, and watch memory and threads
-	$(BIN)/python benchmarks/soak.py
-
 clean: ## remove what the other targets have made
 	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist docs/_build *.egg-info
