@@ -130,6 +130,11 @@ class Connection:
     max_request_id = 30_000
     orphaned_threshold = 10_000
     is_closed = is_defunct = False
+    # what scylla-driver asks besides
+    is_control_connection = False
+    features = SimpleNamespace(
+        shard_id=None, sharding_info=None, tablets_routing_v1=False, tablets_routing_v2=False
+    )
 
     def __init__(self, session: DriverSession, host: Host) -> None:
         self._session = session
