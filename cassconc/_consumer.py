@@ -108,10 +108,7 @@ class Consumer:
                 return
             try:
                 item = next(items, _END)
-                if item is _END:
-                    self._more = False
-                    return
-                if window.last != math.inf:  # a call has failed meanwhile
+                if item is _END or window.last != math.inf:  # or a call has failed meanwhile
                     self._more = False
                     return
                 call = self._start(item, self._taken, window)
@@ -165,12 +162,7 @@ class Consumer:
             if not isinstance(call, CallFuture):
                 call.cancel()
             self._wait(call, call.done)
-            if call.cancelled():
-                self._cancelled += 1
-            else:
-                error = call.exception()
-                if error is not None:
-                    self._report.add(error)
+            self._tally(call, outcome_of(call)[1])
         self._window.all_looked_at()
         return TooManyErrors(self._taken, self._cancelled, self._report)
 
@@ -225,12 +217,15 @@ class Consumer:
         popped, self._popped = self._popped, None
         return shape(*popped)
 
-    def _count(self, call: AnyFuture, error: BaseException) -> None:
+    def _tally(self, call: AnyFuture, error: Optional[BaseException]) -> None:
         if call.cancelled():
             self._cancelled += 1
-            return
-        self._report.add(error)
-        if self._report.count > self._window.allowed:
+        elif error is not None:
+            self._report.add(error)
+
+    def _count(self, call: AnyFuture, error: BaseException) -> None:
+        self._tally(call, error)
+        if not call.cancelled() and self._report.count > self._window.allowed:
             raise self._too_many_errors() from None
 
     def stop(self) -> None:

@@ -58,8 +58,7 @@ class Window:
         self._ended_count += 1
         if exception is not None:
             self._failed_count += 1
-            kind = type(exception).__name__
-            self._failures[kind] = self._failures.get(kind, 0) + 1
+            self.note_error(exception)
         elif not self._failed_count or self.last != math.inf:
             return False
         position: int = call.position  # type: ignore[union-attr]
@@ -88,7 +87,7 @@ class Window:
         )
 
     def note_error(self, error: BaseException) -> None:
-        """Note a failure of the map itself, such as one of its input."""
+        """Note a failure: of a call, or of the map itself, such as one of its input."""
         kind = type(error).__name__
         with self._gate.lock:
             self._failures[kind] = self._failures.get(kind, 0) + 1
