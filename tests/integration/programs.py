@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from typing import NamedTuple
-
+from tests import programs
+from tests.programs import Ended
 from tests.protocol import ScriptedCluster
 
 SECRET = "the-secret-value"  # a parameter; nothing that a program prints may have it
-
-
-class Ended(NamedTuple):
-    """How a program has ended: its exit code, and the lines that it printed."""
-
-    code: int
-    lines: list[str]
 
 
 def run_program(code: str, server: ScriptedCluster, *, limit: float = 30.0) -> Ended:
@@ -31,33 +18,14 @@ def run_program(code: str, server: ScriptedCluster, *, limit: float = 30.0) -> E
         limit: In seconds.
     """
     given = f"ADDRESSES, PORT, SECRET = {server.addresses!r}, {server.port}, {SECRET!r}\n"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"  # fork, with threads
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "program.py")
-        path.write_text(given + _PREAMBLE + code)
-        program = subprocess.Popen(
-            [sys.executable, "-u", str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = program.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(program.pid, signal.SIGABRT)  # faulthandler prints all stacks
-            output, _ = program.communicate(timeout=10)
-            raise AssertionError(f"it hangs after {limit} s; it printed:\n{output}") from None
-    assert SECRET not in output, f"a value is printed:\n{output}"
-    return Ended(program.returncode, output.splitlines())
+    ended = programs.run_program(given + _PREAMBLE + code, limit=limit)
+    assert all(SECRET not in line for line in ended.lines), f"a value is printed: {ended.lines}"
+    return ended
 
 
 _PREAMBLE = '''
-import faulthandler, multiprocessing, os, signal, sys, threading, time
+import multiprocessing, os, signal, sys, threading, time
 from types import SimpleNamespace
-faulthandler.enable()
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from concurrent.futures import CancelledError, Future, TimeoutError
-from pathlib import Path
 from typing import Any, Callable, Generic, Iterable, Iterator, List, Optional, TypeVar
 
 import pytest
@@ -17,6 +12,7 @@ import pytest
 from cassconc import _process
 from cassconc._threads import helper_threads
 from cassconc.testing import ManualClock, ScriptedRequest
+from tests.programs import run_program
 
 T = TypeVar("T")
 
@@ -190,27 +186,10 @@ def run_python(
         preamble: Whether the names of `_PREAMBLE` are there.
         limit: In seconds.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"  # fork, with threads
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "program.py")
-        path.write_text("\n".join([first, _PREAMBLE if preamble else "", code]))
-        program = subprocess.Popen(
-            [sys.executable, "-u", str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = program.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(program.pid, signal.SIGKILL)  # its children, too
-            output, _ = program.communicate()
-            raise AssertionError(f"it hangs after {limit} s; it printed:\n{output}") from None
-    assert program.returncode == 0, f"it ended with {program.returncode}:\n{output}"
-    return output.splitlines()
+    program = "\n".join([first, _PREAMBLE if preamble else "", code])
+    ended = run_program(program, limit=limit)
+    assert ended.code == 0, f"it ended with {ended.code}: {ended.lines}"
+    return ended.lines
 
 
 _PREAMBLE = """
