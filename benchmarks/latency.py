@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -93,9 +94,15 @@ print(json.dumps([seconds * 1000, sorted(set(sys.modules) - before)]))
 def import_time(context: Context) -> Result:
     """Milliseconds of `import cassconc` beyond `import cassandra.cluster`, fresh interpreters."""
     taken, modules = [], list[str]()
+    # as installed, with compiled files: without them each import would compile the sources
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     for number in progress(range(context.settings.interpreters + 1), "imports"):
         output = subprocess.run(
-            [sys.executable, "-c", _IMPORT], stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-c", _IMPORT],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env=environment,
         ).stdout
         milliseconds, modules = json.loads(output)
         if number:  # the first one writes and reads files
