@@ -84,7 +84,9 @@ TARGETS = [
             400,
             200,
         )
-        for name in (OURS, "map", "list")
+        # not of `map` without buffersize: its queue was there at once, and the allocator keeps much
+        # of that memory for later, so the resident figure is one of the queue
+        for name in (OURS, "list")
         for kind in ("resident", "traced")
     ),
     *(

@@ -112,6 +112,7 @@ class Adapter:
 
     def __init__(self, session: Any, clock: Clock, watch: Watch, isolation: Isolation) -> None:
         self._session = session
+        self._is_session = _driver.is_session(session)
         self._clock = clock
         self._watch = watch
         self._isolation = isolation
@@ -151,7 +152,7 @@ class Adapter:
             if type(response) is ResponseFuture:
                 if response.row_factory is named_tuple_factory:
                     response.row_factory = named_rows
-                if not _driver.is_session(self._session):
+                if not self._is_session:
                     self.hides_session = True
             args = (call, attempt, sink)
             response.add_callbacks(

@@ -43,6 +43,9 @@ Shape = Callable[[Any, Any, bool], Any]
 
 _END = object()
 _A_WHILE = 0.005  # seconds that a result which is there may wait for more input
+# Calls that are taken at a stretch. Fewer cost more thread switches; more are so many new objects
+# that the garbage collector looks at them, though none of them is garbage.
+_STRETCH = 50
 
 
 class Consumer:
@@ -64,14 +67,13 @@ class Consumer:
         self._window = window
         self._clock = clock
         self._items = items
-        self._start = start
+        self._start: Optional[Start] = start
         self._size = size  # how many calls are taken ahead, at most
-        self._low = 0 if size == math.inf else size // 2  # at how many more are taken
+        self._low = 0 if size == math.inf else max(size // 2, size - _STRETCH)  # and then more
         self._deadline = deadline
         self._drop = drop
         self._taken = 0
-        self._more = True  # the input has not ended
-        self._error: Optional[Exception] = None  # with which it has
+        self._error: Optional[Exception] = None  # with which the input has ended
         # for TooManyErrors:
         self._report = FailureReport()
         self._cancelled = 0
@@ -101,19 +103,19 @@ class Consumer:
         After `patience` seconds less will do, if a result is there that could be handed out.
         """
         until = self._clock.monotonic() + patience
-        window, items = self._window, self._items
-        while self._more and len(self._calls) < room:
+        window, items, start = self._window, self._items, self._start
+        while start is not None and len(self._calls) < room:
             if window.last != math.inf or window.closed:
-                self._more = False
+                self._let_go()
                 return
             try:
                 item = next(items, _END)
                 if item is _END or window.last != math.inf:  # or a call has failed meanwhile
-                    self._more = False
+                    self._let_go()
                     return
-                call = self._start(item, self._taken, window)
+                call = start(item, self._taken, window)
             except Exception as error:  # of the input, of a malformed item, or after shutdown
-                self._more = False
+                self._let_go()
                 self._error = error
                 window.note_error(error)
                 return
@@ -121,6 +123,11 @@ class Consumer:
             self._add(call)
             if patience != math.inf and self._clock.monotonic() > until and self._is_ready():
                 return
+
+    def _let_go(self) -> None:
+        """Take nothing more, and keep nothing of what that needs: the input, and the executor."""
+        self._start = None
+        self._items = iter(())
 
     def fill(self) -> None:
         """Fill the window for the first time.
@@ -141,7 +148,7 @@ class Consumer:
         Raises what the input raised, `TimeoutError`, or `TooManyErrors`.
         """
         # the call that is asked for counts as handed out
-        if self._more and len(self._calls) - 1 <= self._low:
+        if self._start is not None and len(self._calls) - 1 <= self._low:
             self._take(self._size + 1, _A_WHILE)
         while True:
             if self._window.max_errors is not None and self._is_over_budget():
@@ -236,8 +243,7 @@ class Consumer:
     def close(self) -> None:
         """Take nothing more, and send nothing more."""
         self._window.close()  # first, for an interrupt may strike
-        self._more = False
-        self._items = iter(())
+        self._let_go()
         calls = tuple(self._calls)
         for call in calls:
             if not isinstance(call, CallFuture):

@@ -68,7 +68,8 @@ class Gate(Lines):
                 self._waiting.append(call)
             else:
                 self._waiting.append(call)
-        self._finish_dropped()
+        if self._dropped:
+            self._finish_dropped()
         return False
 
     def claim(self, call: CallFuture) -> bool:
@@ -120,7 +121,8 @@ class Gate(Lines):
                     call.tell_waiters()
             finally:
                 condition.release()
-        self._finish_dropped()
+        if self._dropped:
+            self._finish_dropped()
         return outcome
 
     def put_aside(self, call: CallFuture, attempt: int, exception: BaseException) -> Outcome:
@@ -231,8 +233,6 @@ class Gate(Lines):
             return self._counts.snapshot(len(self._in_flight), len(self._aside))
 
     def _finish_dropped(self) -> None:
-        if not self._dropped:  # nearly always
-            return
         with self.lock:
             dropped, self._dropped = self._dropped, []
         for call in dropped:

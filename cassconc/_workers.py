@@ -27,8 +27,9 @@ class Workers:
         initializer: Optional[Callable[..., object]],
         initargs: Tuple[Any, ...],
     ) -> None:
-        # the default of ThreadPoolExecutor
-        self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        # the default of ThreadPoolExecutor; from 3.13 on, of the CPUs that this process may use
+        cpus = getattr(os, "process_cpu_count", os.cpu_count)()
+        self.max_workers = max_workers or min(32, (cpus or 1) + 4)
         self._thread_name_prefix = thread_name_prefix
         self._initializer = initializer
         self._initargs = initargs

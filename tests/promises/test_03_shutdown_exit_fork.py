@@ -351,6 +351,20 @@ def test_leaving_the_with_block_waits(session: ScriptedSession) -> None:
     assert [outcome(future) for future in running.result()] == [None, None]
 
 
+def test_a_map_that_has_taken_its_input_keeps_no_workers(session: ScriptedSession) -> None:
+    """A dropped executor's idle workers end although the iterator of a map is still there.
+
+    As CPython's own tests ask of a `ThreadPoolExecutor`.
+    """
+    executor = CassandraExecutor(session, max_workers=1)
+    worker = executor.submit(threading.current_thread).result(LIMIT)
+    results = executor.map(abs, range(-3, 3))
+    del executor
+    worker.join(LIMIT)
+    assert not worker.is_alive()
+    assert list(results) == [3, 2, 1, 0, 1, 2]
+
+
 # Interpreter exit: each of these is a program of its own
 
 _SCRIPTED = """
