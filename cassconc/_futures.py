@@ -78,7 +78,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # set once, and cleared when the call has ended
         "gate", "window", "position", "call", "request",
         # who sends the call
-        "response", "deadline", "tries",
+        "response", "limit", "deadline", "tries",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +105,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.call: Optional[Tuple[Any, Any]] = call
         self.request = request
         self.response: Any = None
-        self.deadline = math.inf
+        self.limit = self.deadline = math.inf
         self.tries: Any = None
 
     @property

@@ -46,7 +46,7 @@ class Watch:
     def sent(self, call: CallFuture, limit: float, end: End) -> None:
         """Watch over a call that is about to be sent; `limit` in seconds."""
         now = self._clock.monotonic()
-        call.deadline = now + limit
+        call.limit, call.deadline = limit, now + limit
         if call.deadline < self._next_look or self._next_look == math.inf:
             self._look_at(min(call.deadline, now + _POLL), end)
 
@@ -86,7 +86,7 @@ class Watch:
             if is_shutdown:
                 error = ConnectionShutdown("the session was shut down while the call was in flight")
             else:
-                error = timed_out(response)
+                error = timed_out(response, call.limit)
             if end(call, attempt, error) and response is not None:
                 give_up(response, error)
         except Exception:  # of a session or a response that is not the driver's

@@ -24,14 +24,18 @@ def with_own_payload(statement: Any) -> Any:
     return statement
 
 
-def timed_out(response: Any) -> OperationTimedOut:
-    """Return the exception with which the driver would end `response` at its time limit."""
+def timed_out(response: Any, limit: float) -> OperationTimedOut:
+    """Return the exception with which the driver would end `response` at its `limit` in seconds."""
     host = last_host(response)
     where = (
         "no host queried before timeout" if host is None else str(getattr(host, "endpoint", host))
     )
     reason = "Client request timeout. See Session.execute[_async](timeout)"
-    return OperationTimedOut({where: reason}, host)
+    if not hasattr(OperationTimedOut, "in_flight"):
+        return OperationTimedOut({where: reason}, host)
+    # scylla-driver's tells more. `_connection`: all; without it, it tells less
+    in_flight = getattr(getattr(response, "_connection", None), "in_flight", None)
+    return OperationTimedOut({where: reason}, host, limit, in_flight)
 
 
 def keep_timestamp(response: Any, tries: Any) -> None:

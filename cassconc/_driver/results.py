@@ -9,6 +9,7 @@ from .names import (
     BoundStatement,
     ResponseFuture,
     ResultSet,
+    SimpleStatement,
     named_tuple_factory,
     private,
 )
@@ -39,6 +40,9 @@ class SlimResponse:
 _Rest = Tuple[Any, Any, Any, Any, bool, Any]
 _NOTHING: _Rest = (named_tuple_factory, None, None, None, True, None)
 _EMPTY_BATCH = BatchStatement()
+
+# How scylla-driver knows a batch by its text; cassandra-driver does not ask.
+_batch_text = getattr(ResultSet, "batch_regex", None)
 
 
 class SlimResultSet(ResultSet):  # type: ignore[misc]
@@ -116,12 +120,18 @@ def slim_result_set(response: Any, rows: Any, row_factory: Any) -> Optional[Slim
         or not agreed
         or type(query) is not BoundStatement
     ):
-        if isinstance(query, BatchStatement):
+        if _is_batch(query):
             query = _EMPTY_BATCH  # that it was one is all that was_applied asks
         elif rows is None:
             query = None
         result._rest = (row_factory, warnings, payload, traces, agreed, query)
     return result
+
+
+def _is_batch(query: Any) -> bool:
+    if _batch_text is not None and isinstance(query, SimpleStatement):
+        return _batch_text.match(query.query_string) is not None
+    return isinstance(query, BatchStatement)
 
 
 def is_paged(response: Any) -> bool:

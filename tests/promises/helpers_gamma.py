@@ -248,6 +248,7 @@ class DriverSession(Session):  # type: ignore[misc]
             load_balancing_policy=default.load_balancing_policy,
             default_retry_policy=default.retry_policy,
             metadata=SimpleNamespace(token_map=None),
+            scheduler=SimpleNamespace(schedule_with_shutdown=self._schedule),  # scylla-driver's
         )
         self._protocol_version = 4
         self._lock = threading.RLock()
@@ -273,6 +274,11 @@ class DriverSession(Session):  # type: ignore[misc]
     def submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Take what the driver leaves to its thread pool."""
         self.tasks.append(lambda: fn(*args, **kwargs))
+
+    def _schedule(
+        self, delay: float, abort: Callable[[], None], fn: Callable[..., Any], *args: Any
+    ) -> None:
+        self.submit(fn, *args)
 
     def run_tasks(self) -> None:
         """Run what was left to the thread pool."""

@@ -97,8 +97,8 @@ def test_none_is_no_limit(
 
 def test_the_exception_is_what_the_driver_would_raise(clock: ManualClock) -> None:
     """It tells which host did not answer, in the driver's words."""
-    session = DriverSession(hosts=["one", "two"])
-    response = session.execute_async("SELECT 1", timeout=10.0)
+    session, drivers = [DriverSession(hosts=["one", "two"]) for _ in range(2)]
+    response = drivers.execute_async("SELECT 1", timeout=10.0)
     response._on_timeout()
     expected = response._final_exception
     future = CassandraExecutor(session, clock=clock).submit("SELECT 1")
@@ -106,7 +106,8 @@ def test_the_exception_is_what_the_driver_would_raise(clock: ManualClock) -> Non
     error = future.exception(0)
     assert isinstance(error, OperationTimedOut)
     assert error.errors == expected.errors
-    assert error.last_host is expected.last_host is session.hosts[0]
+    assert error.last_host is session.hosts[0]
+    assert expected.last_host is drivers.hosts[0]
     assert str(error) == str(expected)
 
 
