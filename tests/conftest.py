@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
+from cassconc import _driver, _process
 from cassconc.testing import ManualClock, ScriptedSession
+
+if os.environ.get("CASSCONC_HIDE_PRIVATE_PARTS"):
+    # as if the driver's private parts were others than those that cassconc knows
+    for part in vars(_driver.private):
+        setattr(_driver.private, part, False)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts this in the background has it ignore Ctrl-C, and all its children, too.
@@ -35,6 +42,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("CASSCONC_HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Forget what a test has left in flight: interpreter exit would wait for it (promise 3)."""
+    before = set(_process._gates)
+    yield
+    for gate in set(_process._gates) - before:
+        gate.abandon("the test is over")
 
 
 @pytest.fixture

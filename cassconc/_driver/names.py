@@ -80,6 +80,9 @@ _RESPONSE_PARTS = (
     "_continuous_paging_session", "_get_query_trace",
 )  # fmt: skip
 
+# all. Without it, hosts are not isolated.
+LEGACY = getattr(getattr(cluster, "_ConfigMode", None), "LEGACY", None)
+
 # ResultSet's; all.
 _RESULT_PARTS = {
     "response_future", "column_names", "column_types", "_current_rows", "_page_iter", "_list_mode",
@@ -94,6 +97,7 @@ class PrivateParts:
     give_up: bool
     batches: bool
     streams: bool
+    profiles: bool
 
 
 def _look() -> PrivateParts:
@@ -106,10 +110,8 @@ def _look() -> PrivateParts:
         give_up=callable(getattr(ResponseFuture, "_set_final_exception", None)),
         batches=isinstance(vars(BatchStatement()).get("_statements_and_parameters"), list),
         streams=hasattr(Session, "_pools"),
+        profiles=LEGACY is not None,
     )
 
 
 private = _look()
-
-# all. Without it, hosts are not isolated.
-LEGACY = getattr(getattr(cluster, "_ConfigMode", None), "LEGACY", None)

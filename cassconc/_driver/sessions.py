@@ -42,7 +42,7 @@ def hides_session(session: Any) -> bool:
 def has_profiles(session: Any) -> bool:
     """Return whether requests of this session may have an execution profile of their own."""
     mode = getattr(getattr(session, "cluster", None), "_config_mode", LEGACY)
-    return isinstance(mode, int) and mode != LEGACY
+    return private.profiles and isinstance(mode, int) and mode != LEGACY
 
 
 def ask_host(session: Any, host: Any, timeout: float) -> Any:

@@ -8,25 +8,7 @@ from types import FrameType
 from typing import Any, Callable, Optional
 
 from cassconc import CassandraExecutor
-from tests.promises.helpers_alpha import (
-    Background,
-    logged,
-    no_pending_calls,
-    occurs,
-    outcome,
-    run_python,
-)
-
-__all__ = [
-    "At",
-    "Background",
-    "Plain",
-    "logged",
-    "no_pending_calls",
-    "occurs",
-    "outcome",
-    "run_python",
-]
+from tests.waits import Background
 
 
 def comes_back(code: Callable[[], Any]) -> Any:

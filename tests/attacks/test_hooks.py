@@ -18,17 +18,9 @@ from cassconc import CassandraExecutor, Retry
 from cassconc._clock import SystemClock
 from cassconc._threads import HelperThreads
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers import (
-    At,
-    Background,
-    logged,
-    no_pending_calls,  # noqa: F401
-    occurs,
-    outcome,
-    run_python,
-    shut_down,
-)
+from tests.attacks.helpers import At, shut_down
+from tests.exits import run_python
+from tests.waits import Background, logged, occurs, outcome
 
 CQL = "SELECT 1"
 LIMIT = 5.0

@@ -13,16 +13,9 @@ from cassandra import OperationTimedOut
 
 from cassconc import CassandraExecutor
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
+from tests.attacks.helpers import At, shut_down
 from tests.promises.test_11_closing import InterruptAtLine
-
-from .helpers import (
-    At,
-    Background,
-    logged,
-    no_pending_calls,  # noqa: F401
-    outcome,
-    shut_down,
-)
+from tests.waits import Background, logged, outcome
 
 CQL = "SELECT 1"
 LIMIT = 5.0

@@ -11,17 +11,8 @@ from cassconc import CassandraExecutor, Retry
 from cassconc._futures import CallFuture
 from cassconc._gate import Gate
 from cassconc.testing import ManualClock, ScriptedSession
-
-from .helpers import (
-    At,
-    Background,
-    PlainSession,
-    logged,
-    no_pending_calls,  # noqa: F401
-    occurs,
-    outcome,
-    shut_down,
-)
+from tests.attacks.helpers import At, PlainSession, shut_down
+from tests.waits import Background, logged, occurs, outcome
 
 CQL = "SELECT 1"
 LIMIT = 5.0

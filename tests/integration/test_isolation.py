@@ -39,7 +39,10 @@ from tests.integration.helpers import (
     profile_of,
     user,
 )
+from tests.parts import needs
 from tests.protocol import ScriptedCluster, ServerRequest
+
+pytestmark = needs("profiles")
 
 PROBE = "SELECT key FROM system.local"
 

@@ -57,7 +57,10 @@ class Copy:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         shutil.copytree(ROOT / "cassconc/testing/node", folder / "cassconc/testing/node")
         shutil.copy(ROOT / "setup.cfg", folder)  # pytest's settings
-        for module in [*folder.rglob("helpers_*.py"), *folder.glob("cassconc/testing/*.py")]:
+        for module in [
+            *(folder / "tests" / "promises").glob("[!t]*.py"),
+            *folder.glob("cassconc/testing/*.py"),
+        ]:
             module.write_text(_WAIT.sub(_SHORTER, module.read_text()))
         self._environment = {
             **os.environ,

@@ -28,17 +28,9 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    Immediate,
-    end_all,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-    statements,
-)
+from tests.immediate import Immediate
+from tests.stage import statements
+from tests.waits import LIMIT, Background, end_all, occurs, outcome
 
 IDEMPOTENT = SimpleStatement("SELECT 1", is_idempotent=True)
 

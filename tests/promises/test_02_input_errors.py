@@ -16,12 +16,7 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_alpha import (
-    LIMIT,
-    no_pending_calls,  # noqa: F401  # for every test here
-    outcome,
-)
+from tests.waits import LIMIT, outcome
 
 
 class _InputError(Exception):

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry
 from cassconc.testing import ManualClock, ScriptedSession
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-    run_python,
-)
+from tests.exits import run_python
+from tests.waits import LIMIT, Background, occurs, outcome
 
 AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 AT_EXIT = "RuntimeError: cannot schedule new futures after interpreter shutdown"

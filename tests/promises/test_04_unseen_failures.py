@@ -20,14 +20,8 @@ from cassconc import (
     execute_concurrent_async,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_alpha import (
-    LIMIT,
-    logged,
-    no_pending_calls,  # noqa: F401  # for every test here
-    outcome,
-    run_python,
-)
+from tests.exits import run_python
+from tests.waits import LIMIT, logged, outcome
 
 
 def fail(request: ScriptedRequest) -> None:

@@ -31,14 +31,7 @@ from cassconc.testing import (
     on_driver_thread,
 )
 from cassconc.testing.strategies import scripts
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-)
+from tests.waits import LIMIT, Background, occurs, outcome
 
 Run = Callable[[ScriptedSession, CassandraExecutor, Iterator[Any]], Any]
 

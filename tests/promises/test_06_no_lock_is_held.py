@@ -21,16 +21,9 @@ from hypothesis import strategies as st
 from cassconc import CassandraExecutor, Retry, RetryEvent, execute_concurrent_async
 from cassconc.testing import ManualClock, Script, ScriptedRequest, ScriptedSession
 from cassconc.testing.strategies import scripts
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    Immediate,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-    run_python,
-)
+from tests.exits import run_python
+from tests.immediate import Immediate
+from tests.waits import LIMIT, Background, occurs, outcome
 
 PROBE = "SELECT 'probe'"
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, execute_concurrent_async
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-    run_python,
-)
+from tests.exits import run_python
+from tests.waits import LIMIT, Background, occurs, outcome
 
 Callback = Callable[["Future[Any]"], None]
 

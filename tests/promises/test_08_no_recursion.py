@@ -19,15 +19,9 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedSession, on_driver_thread
-
-from .helpers_alpha import (
-    LIMIT,
-    Background,
-    Immediate,
-    no_pending_calls,  # noqa: F401  # for every test here
-    occurs,
-    outcome,
-)
+from tests.immediate import Immediate
+from tests.parts import needs
+from tests.waits import LIMIT, Background, occurs, outcome
 
 MANY = 100_000
 DEEP = 150  # frames; pytest itself needs some fifty
@@ -215,6 +209,7 @@ def test_where_no_stream_is_free_another_thread_sends() -> None:
     assert session.misplaced == []
 
 
+@needs("streams")
 def test_where_streams_are_free_the_driver_thread_sends() -> None:
     """The call that an answer admits is sent at once, on the thread that has brought the answer."""
     session = _Session()
@@ -276,6 +271,7 @@ def test_where_the_pools_can_not_be_looked_at_another_thread_sends(pools: Any) -
     assert session.misplaced == []
 
 
+@needs("streams")
 def test_a_session_in_a_wrapper_does_not_block_a_driver_thread() -> None:
     """A session that hides the driver's: its pools can't be seen, so another thread sends."""
 

@@ -16,21 +16,8 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import Script, ScriptedRequest, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    consumed,
-    happens,
-    idempotent,
-    labels,
-    staged,
-    together,
-    value,
-    values,
-)
+from tests.stage import CQL, Boom, consumed, idempotent, labels, staged, value, values
+from tests.waits import LIMIT, Background, occurs, together
 
 NEWEST_FIRST = [-1] * 1000
 
@@ -248,7 +235,7 @@ def test_results_of_callables(ordered: bool) -> None:
         events = [threading.Event() for _ in range(3)]
 
         def wait_for(number: int) -> int:
-            happens(events[number], f"call {number} is let go")
+            occurs(events[number], f"call {number} is let go")
             return number
 
         results = executor.map(wait_for, range(3), ordered=ordered)

@@ -19,24 +19,20 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import DriverThread, Script, ScriptedRequest, ScriptedSession, echo
-
-from .helpers_beta import (
+from tests.immediate import ImmediateSession
+from tests.stage import (
     CQL,
-    LIMIT,
-    Background,
     Boom,
-    ImmediateSession,
     Taken,
     consumed,
     failure,
-    happens,
     idempotent,
     labels,
     staged,
-    together,
     value,
     values,
 )
+from tests.waits import LIMIT, Background, occurs, together
 
 SIZES = pytest.mark.parametrize("buffersize", [None, 1, 5, 100])
 
@@ -63,7 +59,7 @@ def test_nothing_later_is_sent() -> None:
 
 
 def test_the_abort_is_by_time_and_needs_no_consumer() -> None:
-    """A failure aborts the map when it happens, not when its result is asked for."""
+    """A failure aborts the map when it occurs, not when its result is asked for."""
     with staged(2) as stage:
         results = stage.executor.map(CQL, range(20))
         stage.answer(0, 1, 2, 3)
@@ -371,7 +367,7 @@ def test_a_map_of_callables_is_not_aborted_by_time() -> None:
     let_go = threading.Event()
 
     def run(number: int) -> int:
-        happens(let_go, "the call is let go")
+        occurs(let_go, "the call is let go")
         ran.append(number)
         if number == 1:
             raise Boom(number)

@@ -20,21 +20,8 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ScriptedRequest, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    Stage,
-    Taken,
-    failure,
-    happens,
-    idempotent,
-    staged,
-    value,
-    values,
-)
+from tests.stage import CQL, Boom, Stage, Taken, failure, idempotent, staged, value, values
+from tests.waits import LIMIT, Background, occurs
 
 
 class Dropped:
@@ -286,7 +273,7 @@ def test_timeout_is_for_the_whole_map() -> None:
 
 
 def test_timeout_is_looked_at_only_in_next() -> None:
-    """Nothing happens at the time itself: without `next`, calls are sent as before."""
+    """Nothing occurs at the time itself: without `next`, calls are sent as before."""
     with staged(1, request_timeout=None) as stage:
         results = stage.executor.map(CQL, range(4), timeout=5)
         stage.clock.advance(100)
@@ -374,7 +361,7 @@ def test_timeout_of_a_map_of_callables(ordered: bool) -> None:
     let_go, ran = threading.Event(), []
 
     def run(number: int) -> None:
-        happens(let_go, "the call is let go")
+        occurs(let_go, "the call is let go")
         ran.append(number)
 
     with CassandraExecutor(ScriptedSession(), max_workers=1) as executor:
@@ -612,7 +599,7 @@ def test_cancelling_the_future_of_the_drop_ins_aborts() -> None:
     session.wait_for(2)
     assert future.cancel()
     assert future.cancelled()
-    happens(stopped, "the input is closed")
+    occurs(stopped, "the input is closed")
     for request in session.pending:
         echo(request)
     assert len(session.requests) == 2

@@ -20,19 +20,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry
 from cassconc.testing import ScriptedRequest, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    Stage,
-    happens,
-    idempotent,
-    staged,
-    together,
-    value,
-)
+from tests.stage import CQL, Boom, Stage, idempotent, staged, value
+from tests.waits import LIMIT, Background, occurs, together
 
 
 def test_what_was_sent_cannot_be_cancelled(session: ScriptedSession) -> None:
@@ -184,7 +173,7 @@ def test_threads_that_wait_already_are_told(
     with staged(1) as stage:
         futures = [stage.executor.submit(CQL, 0), stage.executor.submit(CQL, 1)]
         told = Background(lambda: first(futures))
-        happens(begins, "the thread waits")
+        occurs(begins, "the thread waits")
         assert futures[1].cancel()
         assert told.result() is futures[1]
 
@@ -229,10 +218,10 @@ def test_done_callbacks_are_called() -> None:
         waiting.add_done_callback(lambda future: both.set())
         assert waiting.cancel()
         assert waiting.cancel()
-        happens(both, "the callbacks were called")
+        occurs(both, "the callbacks were called")
         late = threading.Event()
         waiting.add_done_callback(lambda future: late.set())
-        happens(late, "a late callback is called")
+        occurs(late, "a late callback is called")
         assert called == [waiting]
 
 
@@ -271,7 +260,7 @@ def test_cancel_in_a_done_callback() -> None:
 
         futures[0].add_done_callback(cancel_all)
         stage.answer(0)
-        happens(over, "the callback has run")
+        occurs(over, "the callback has run")
         assert outcomes == [False, False, False, True, True]
         stage.answer(1, 2)
         assert stage.sent == [0, 1, 2]
@@ -286,7 +275,7 @@ def test_a_chain_of_cancels() -> None:
         for number, future in enumerate(futures[1:-1], 2):
             future.add_done_callback(lambda _, n=number: futures[n].cancel())  # type: ignore[misc]
         futures[1].cancel()
-        happens(over, "the last one is cancelled")
+        occurs(over, "the last one is cancelled")
         stage.answer(0)
         assert stage.sent == [0]
 
@@ -384,7 +373,7 @@ def test_cancel_races_with_cancel() -> None:
             future.add_done_callback(called.append)
             future.add_done_callback(lambda _: over.set())  # noqa: B023
             assert together(*[future.cancel] * 4) == [True] * 4
-            happens(over, "the callbacks were called")
+            occurs(over, "the callbacks were called")
             assert called == [future]
             assert stage.executor.stats().cancelled == 1
 

@@ -14,21 +14,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry
 from cassconc.testing import ScriptedRequest, ScriptedResponse, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    consumed,
-    failure,
-    happens,
-    idempotent,
-    staged,
-    together,
-    value,
-    values,
-)
+from tests.stage import CQL, Boom, consumed, failure, idempotent, staged, value, values
+from tests.waits import LIMIT, Background, occurs, together
 
 
 def succeed(request: ScriptedRequest, number: int) -> None:
@@ -149,7 +136,7 @@ def test_done_callbacks_run_once() -> None:
             succeed(stage.session.requests[0], number)
             fail(stage.session.requests[0], number)
         future.add_done_callback(lambda _: over.set())
-        happens(over, "the callbacks were called")
+        occurs(over, "the callbacks were called")
         assert called == [future]
 
 

@@ -13,23 +13,9 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry, execute_concurrent
 from cassconc.testing import DriverThread, Script, ScriptedRequest, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    Stage,
-    Taken,
-    failure,
-    happens,
-    idempotent,
-    staged,
-    together,
-    value,
-    values,
-)
-from .helpers_gamma import DriverSession
+from tests.driver import DriverSession
+from tests.stage import CQL, Boom, Stage, Taken, failure, idempotent, staged, value, values
+from tests.waits import LIMIT, Background, occurs, together
 
 # Never more
 
@@ -186,8 +172,8 @@ def test_later_pages_of_the_driver_do_not_count() -> None:
     assert reading.result() == [(0,), (1,)]
     assert executor.stats().in_flight == 1
     assert not queued.running(), "the later page has made room"
-    for number in (1, 3):
-        session.requests[number].void()
+    session.requests[1].void()
+    session.wait_for(4).void()
     executor.shutdown()
 
 
@@ -295,7 +281,7 @@ def test_a_callback_submits_behind_those_who_came_before() -> None:
         for number in (1, 2, 3):
             stage.executor.submit(CQL, number)
         stage.answer(0)
-        happens(submitted, "the callback has submitted")
+        occurs(submitted, "the callback has submitted")
         stage.answer(1, 2, 3)
         assert stage.sent == [0, 1, 2, 3, "late"]
 

@@ -14,18 +14,9 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, execute_concurrent_with_args
 from cassconc.testing import DriverThread, Script, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    Boom,
-    ImmediateSession,
-    Taken,
-    consumed,
-    staged,
-    together,
-    value,
-    values,
-)
+from tests.immediate import ImmediateSession
+from tests.stage import CQL, Boom, Taken, consumed, staged, value, values
+from tests.waits import together
 
 ORDERS = pytest.mark.parametrize("ordered", [True, False])
 

@@ -15,19 +15,9 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor
 from cassconc.testing import Script, ScriptedSession, echo
-
-from .helpers_beta import (
-    CQL,
-    LIMIT,
-    Background,
-    Boom,
-    ImmediateSession,
-    Taken,
-    happens,
-    staged,
-    value,
-    values,
-)
+from tests.immediate import ImmediateSession
+from tests.stage import CQL, Boom, Taken, staged, value, values
+from tests.waits import LIMIT, Background, occurs
 
 SHUT_DOWN = "cannot schedule new futures after shutdown"
 ORDERS = pytest.mark.parametrize("ordered", [True, False])
@@ -311,13 +301,13 @@ def test_closing_a_map_of_callables() -> None:
         def run(number: int) -> int:
             if number == 1:
                 entered.set()
-                happens(let_go, "the call is let go")
+                occurs(let_go, "the call is let go")
             ran.append(number)
             return number
 
         results: Any = executor.map(run, range(9))
         assert next(results) == 0
-        happens(entered, "the second call runs")
+        occurs(entered, "the second call runs")
         results.close()
         let_go.set()
         executor.shutdown()
@@ -335,7 +325,7 @@ def test_a_timeout_of_a_map_of_callables() -> None:
 
         def run(number: int) -> int:
             if number == 1:
-                happens(let_go, "the call is let go")
+                occurs(let_go, "the call is let go")
             return number
 
         results = executor.map(run, range(4), timeout=0.05)
@@ -391,4 +381,4 @@ def test_a_dropped_map_of_callables_runs() -> None:
 
     CassandraExecutor(ScriptedSession(), max_workers=2).map(run, range(100))
     gc.collect()
-    happens(last, "the last call has run")
+    occurs(last, "the last call has run")

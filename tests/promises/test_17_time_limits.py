@@ -15,13 +15,9 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, execute_concurrent
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-)
+from tests.driver import DriverSession
+from tests.parts import needs
+from tests.waits import LIMIT, Background
 
 
 def ends_at(clock: ManualClock, future: Any, limit: float) -> None:
@@ -171,6 +167,7 @@ def test_the_limit_holds_while_the_driver_is_still_sending(clock: ManualClock) -
     assert executor.stats().in_flight == 0
 
 
+@needs("give_up")
 def test_a_late_answer_gives_its_stream_back(clock: ManualClock) -> None:
     """The stream of a request that has timed out is used by nobody else until its answer comes."""
     session = DriverSession()
@@ -206,6 +203,7 @@ def test_the_stream_of_another_request_is_not_taken(clock: ManualClock) -> None:
     assert other.result(0).one() == (2,)
 
 
+@needs("give_up")
 def test_what_has_timed_out_is_not_sent_again_by_the_driver(clock: ManualClock) -> None:
     """The driver's retry policy does nothing more for a call that has ended."""
     session = DriverSession()
@@ -241,20 +239,20 @@ def test_each_page_has_the_full_limit_from_its_own_send(clock: ManualClock) -> N
     rows = future.result(0)
     for number in (2, 3):
         clock.advance(1000.0)
-        fetching = InThread(rows.fetch_next_page)
+        fetching = Background(rows.fetch_next_page)
         session.wait_for(number)
         clock.advance(9.99)
         page(session, number, True)
-        fetching.join()
+        fetching.result()
         assert rows.one() == (number,)
     clock.advance(1000.0)
-    fetching = InThread(rows.fetch_next_page)
+    fetching = Background(rows.fetch_next_page)
     session.wait_for(4)
     clock.advance(9.99)
     assert fetching._thread.is_alive()
     clock.advance(0.02)
     with pytest.raises(OperationTimedOut):
-        fetching.join()
+        fetching.result()
 
 
 def test_a_page_that_timed_out_can_be_asked_for_again(clock: ManualClock) -> None:
@@ -264,17 +262,17 @@ def test_a_page_that_timed_out_can_be_asked_for_again(clock: ManualClock) -> Non
     page(session, 1, True)
     rows = future.result(0)
     seen = [next(iter(rows))]
-    fetching = InThread(rows.fetch_next_page)
+    fetching = Background(rows.fetch_next_page)
     late = session.wait_for(2)
     clock.advance(5.0)
     with pytest.raises(OperationTimedOut):
-        fetching.join()
+        fetching.result()
     assert rows.has_more_pages
-    again = InThread(rows.fetch_next_page)
+    again = Background(rows.fetch_next_page)
     session.wait_for(3)
     late.rows([("late",)], ["n"], paging_state=b"late")
     page(session, 3, False)
-    again.join()
+    again.result()
     seen += list(rows)
     assert seen == [(1,), (3,)]
     assert not rows.has_more_pages
@@ -283,10 +281,10 @@ def test_a_page_that_timed_out_can_be_asked_for_again(clock: ManualClock) -> Non
 def test_the_drop_ins_have_the_limit_of_their_profile() -> None:
     """`execute_concurrent` ends a request that is not answered by the profile's limit."""
     session = DriverSession(request_timeout=0.01)
-    running = InThread(
+    running = Background(
         lambda: execute_concurrent(session, [("SELECT 1", None)], raise_on_first_error=False)
     )
-    [(success, error)] = running.join()
+    [(success, error)] = running.result()
     assert not success
     assert type(error) is OperationTimedOut
 

@@ -20,14 +20,9 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverSession, prepare
+from tests.parts import needs
+from tests.waits import LIMIT, Background
 
 INSERT = prepare("INSERT INTO t (a, b) VALUES (?, ?)", "a", "b")
 
@@ -64,6 +59,7 @@ def values_of(message: Any) -> List[int]:
     return [int.from_bytes(value, "big") for value in message.query_params]
 
 
+@needs("batches")
 def test_a_batch_may_be_cleared_and_filled_again() -> None:
     """What a batch held when it was submitted is sent, although it is used again already."""
     queue = Queue()
@@ -77,6 +73,7 @@ def test_a_batch_may_be_cleared_and_filled_again() -> None:
     assert message.custom_payload == {"who": b"first"}
 
 
+@needs("batches")
 @pytest.mark.parametrize("way", ["map", "drop-in"])
 def test_a_batch_may_be_cleared_between_items(way: str) -> None:
     """One batch that is filled anew for each item of an input is sent as it was each time."""
@@ -92,13 +89,13 @@ def test_a_batch_may_be_cleared_between_items(way: str) -> None:
     if way == "map":
         CassandraExecutor(session, concurrency=1).execute_concurrent(items())
     else:
-        running = InThread(lambda: execute_concurrent(session, items(), concurrency=1))
+        running = Background(lambda: execute_concurrent(session, items(), concurrency=1))
     for n in range(3):
         request = session.wait_for(n + 1)
         assert [text for _, text, _ in request.message.queries] == [f"INSERT {n}"]
         request.void()
     if way == "drop-in":
-        assert len(running.join()) == 3
+        assert len(running.result()) == 3
 
 
 @pytest.mark.parametrize("change", ["bind", "consistency_level", "custom_payload"])
@@ -206,12 +203,12 @@ def test_one_list_may_serve_a_whole_input(buffersize: Any) -> None:
         executor = CassandraExecutor(session, concurrency=1)
         return len(list(executor.starmap(INSERT, rows(), buffersize=buffersize)))
 
-    running = InThread(run)
+    running = Background(run)
     for n in range(5):
         request = session.wait_for(n + 1)
         assert values_of(request.message) == [n, 10 * n]
         request.void()
-    assert running.join() == 5
+    assert running.result() == 5
 
 
 @pytest.mark.parametrize("name", ["list", "with_args", "async"])
@@ -234,7 +231,7 @@ def test_one_list_may_serve_a_whole_input_of_the_drop_ins(name: str, statement: 
             return execute_concurrent(session, pairs, 1)
         return execute_concurrent_async(session, pairs, 1).result(LIMIT)
 
-    running = InThread(run)
+    running = Background(run)
     for n in range(5):
         request = session.wait_for(n + 1)
         if statement is INSERT:
@@ -242,7 +239,7 @@ def test_one_list_may_serve_a_whole_input_of_the_drop_ins(name: str, statement: 
         else:
             assert request.message.query == f"INSERT ({n}, {10 * n})"
         request.void()
-    assert len(running.join()) == 5
+    assert len(running.result()) == 5
 
 
 def test_a_value_that_does_not_fit_stays_the_one_that_was_taken() -> None:
@@ -258,8 +255,8 @@ def test_a_value_that_does_not_fit_stays_the_one_that_was_taken() -> None:
             yield row
 
     results = execute_concurrent_with_args(session, INSERT, rows(), 1, False, True)
-    for request in session.requests:  # it grows
-        request.void()
+    for number in (1, 2):
+        session.wait_for(number).void()
     assert [values_of(request.message) for request in session.requests] == [[1, 0], [3, 0]]
     errors = [None if success else type(error) for success, error in results]
     assert errors == [None, TypeError, None]
@@ -362,8 +359,8 @@ def test_a_later_page_is_that_of_what_was_taken() -> None:
     future = CassandraExecutor(session).submit(statement)
     session.requests[0].rows([(1,)], ["n"], paging_state=b"1")
     statement.fetch_size = 1000
-    fetching = InThread(future.result(0).fetch_next_page)
+    fetching = Background(future.result(0).fetch_next_page)
     message = session.wait_for(2).message
     assert (message.fetch_size, message.paging_state) == (1, b"1")
     session.requests[1].rows([(2,)], ["n"], paging_state=b"2")
-    fetching.join()
+    fetching.result()

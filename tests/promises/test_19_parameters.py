@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 import cassconc
 from cassconc import CassandraExecutor
 from cassconc.testing import ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverRequest, DriverSession, prepare
 
 INSERT = prepare("INSERT INTO t (a, b) VALUES (?, ?)", "a", "b")
 NOTHING = prepare("INSERT INTO t (a) VALUES (1)")

@@ -35,15 +35,9 @@ from cassconc import (
     execute_concurrent_async,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_alpha import logged
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverSession, prepare
+from tests.parts import needs
+from tests.waits import LIMIT, Background, logged
 
 ERRORS: Dict[str, Callable[[], Exception]] = {
     "AlreadyExists": lambda: AlreadyExists("ks", "t"),
@@ -148,8 +142,10 @@ def test_one_exception_from_several_threads(session: ScriptedSession) -> None:
         barrier.wait(LIMIT)
         request.fail(error)
 
-    for thread in [InThread(lambda request=request: fail(request)) for request in session.pending]:  # type: ignore[misc]
-        thread.join()
+    for thread in [
+        Background(lambda request=request: fail(request)) for request in session.pending
+    ]:  # type: ignore[misc]
+        thread.result()
     errors = failures(futures)
     assert len({id(error) for error in errors}) == 20
     for n, each in enumerate(errors):
@@ -255,6 +251,7 @@ def test_the_note_is_one_short_line(session: ScriptedSession, statement: Any, te
     assert str(vars(error)["call"]) == text
 
 
+@needs("batches")
 def test_the_note_tells_what_was_sent(session: ScriptedSession) -> None:
     """A batch that is cleared afterwards is described as it was (promise 18)."""
     batch = BatchStatement().add("INSERT 1").add("INSERT 2")
@@ -298,10 +295,10 @@ def test_a_failed_page_tells_its_call() -> None:
         request.rows([(1,)], ["one"], paging_state=b"1")
     next(results)
     rows = next(results)
-    fetching = InThread(rows.fetch_next_page)
+    fetching = Background(rows.fetch_next_page)
     session.wait_for(3).answer(InvalidRequest("wrong"))
     with pytest.raises(InvalidRequest) as caught:
-        fetching.join()
+        fetching.result()
     assert "SELECT %s" in vars(caught.value)["__notes__"][0]
 
 

@@ -22,14 +22,8 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-)
+from tests.driver import DriverRequest, DriverSession
+from tests.waits import LIMIT, Background
 
 span: ContextVar[str] = ContextVar("span", default="none")
 
@@ -71,7 +65,7 @@ def test_a_call_that_waits_keeps_its_context() -> None:
     for name in "abc":
         in_span(name, lambda: executor.submit("SELECT 1"))
     in_span("of the answer", session.pending[0].succeed)
-    InThread(lambda: in_span("of a thread", session.pending[0].succeed)).join()
+    Background(lambda: in_span("of a thread", session.pending[0].succeed)).result()
     assert session.parents == ["a", "b", "c"]
 
 
@@ -115,7 +109,7 @@ def test_the_context_is_that_of_the_consumer() -> None:
     results = in_span("call", lambda: executor.map("SELECT %s", range(3), buffersize=1))
     assert session.parents == ["call"]
     in_span("first next", lambda: next(results))
-    InThread(lambda: in_span("second next", lambda: next(results))).join()
+    Background(lambda: in_span("second next", lambda: next(results))).result()
     assert session.parents == ["call", "first next", "second next"]
 
 

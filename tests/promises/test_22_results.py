@@ -26,14 +26,9 @@ from hypothesis import strategies as st
 import cassconc
 from cassconc import CassandraExecutor, execute_concurrent
 from cassconc.testing import ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverRequest, DriverSession, prepare
+from tests.parts import needs
+from tests.waits import LIMIT
 
 ignore_driver_warnings = pytest.mark.filterwarnings("ignore:ResultSet indexing")
 
@@ -201,6 +196,7 @@ def test_was_applied(statement: str, factory: Any, applied: bool) -> None:
     assert result.was_applied is applied
 
 
+@needs("results")
 @pytest.mark.parametrize("name", ["query", "message", "result", "add_callback", "session"])
 def test_what_is_not_kept_says_so_by_name(name: str) -> None:
     """What a slim result can't tell any more is an `AttributeError` that names it."""

@@ -26,14 +26,9 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedSession
-
-from .helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverRequest, DriverSession, prepare
+from tests.parts import needs
+from tests.waits import LIMIT
 
 INSERT = prepare("INSERT INTO t (a) VALUES (?)", "a")
 MANY = 2000
@@ -195,6 +190,7 @@ def collected(run: Run, executor: CassandraExecutor, count: int) -> int:
     return min(found)
 
 
+@needs("results")
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("answer", [void, one_row, wrong])
@@ -204,6 +200,7 @@ def test_no_cyclic_garbage(run: Run, answer: Callable[[DriverRequest], None]) ->
     assert collected(run, executor, MANY) < FEW
 
 
+@needs("results")
 @pytest.mark.usefixtures("no_collector")
 def test_no_cyclic_garbage_when_the_answer_comes_later() -> None:
     """Nor for requests that are answered after they were sent, with calls waiting for them."""
@@ -265,6 +262,7 @@ def test_no_cyclic_garbage_for_time_outs(clock: ManualClock) -> None:
     assert collected(run, executor, MANY) < FEW
 
 
+@needs("results")
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("generator", [False, True])
 @pytest.mark.parametrize("answer", [void, one_row, wrong])
@@ -308,6 +306,7 @@ def test_no_cyclic_garbage_of_failures_that_are_kept(buffersize: Optional[int]) 
 # Memory
 
 
+@needs("results")
 def test_a_result_does_not_keep_its_response(session: ScriptedSession) -> None:
     """A response future of the driver, 4 KB of it, is gone when its call has ended."""
     responses: List[Any] = []
@@ -329,6 +328,7 @@ def test_a_result_does_not_keep_its_response(session: ScriptedSession) -> None:
         assert [response() for response in responses] == [None] * len(responses)
 
 
+@needs("results")
 def test_a_result_that_is_dropped_is_gone() -> None:
     """Neither window, gate, worker nor adapter keeps a result that the caller has dropped."""
     executor = CassandraExecutor(quick(one_row))
@@ -360,6 +360,7 @@ def test_what_was_sent_is_gone() -> None:
     assert other.done()
 
 
+@needs("results")
 def test_a_finished_list_takes_little_memory() -> None:
     """A list of results of INSERTs takes 400 bytes a statement at most; the driver's take 4 KB."""
     session = quick(void)

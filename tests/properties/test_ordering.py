@@ -20,19 +20,8 @@ from cassconc import (
 )
 from cassconc.testing import DriverThread, Script, ScriptedRequest, ScriptedSession, echo
 from cassconc.testing.strategies import scripts
-from tests.promises.helpers_beta import (
-    CQL,
-    LIMIT,
-    Boom,
-    Stage,
-    Taken,
-    consumed,
-    idempotent,
-    labels,
-    staged,
-    together,
-    value,
-)
+from tests.stage import CQL, Boom, Stage, Taken, consumed, idempotent, labels, staged, value
+from tests.waits import LIMIT, together
 
 COUNT = 20
 

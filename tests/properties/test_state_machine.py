@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from cassconc import Stats, TooManyErrors
 from cassconc.testing import ScriptedRequest
-from tests.promises.helpers_beta import CQL, Boom, Stage, give_up, value
+from tests.stage import CQL, Boom, Stage, give_up, value
 
 INSTANT = 2.0**-30  # seconds; all other times are multiples of a quarter
 

@@ -21,14 +21,8 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ScriptedRequest, ScriptedSession
-
-from ..promises.helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverRequest, DriverSession, prepare
+from tests.waits import LIMIT
 
 PAIRS = [("SELECT 1", None), ("SELECT 2", None)]
 

@@ -21,13 +21,8 @@ from hypothesis import strategies as st
 import cassconc
 from cassconc import concurrent as ours
 from cassconc.testing import History, ScriptedRequest, ScriptedSession
-
-from ..promises.helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-)
+from tests.driver import DriverSession
+from tests.waits import LIMIT, Background
 
 has_async = pytest.mark.skipif(
     not hasattr(driver, "execute_concurrent_async"), reason="this driver has no such function"
@@ -266,11 +261,11 @@ def test_a_generator_yields_what_comes_before_the_failure(
 def test_a_list_raises_the_first_failure_in_time(module: Any) -> None:
     """A list is not waited for: the failure that comes first is raised while others are pending."""
     session = ScriptedSession()
-    running = InThread(lambda: module.execute_concurrent(session, pairs(4)))
+    running = Background(lambda: module.execute_concurrent(session, pairs(4)))
     session.wait_for(4)
     session.requests[2].fail(InvalidRequest("2 is wrong"))
     with pytest.raises(InvalidRequest, match="2 is wrong"):
-        running.join()
+        running.result()
     assert len(session.pending) == 3
 
 
@@ -298,11 +293,11 @@ def test_parameters_of_every_kind(module: Any, parameters: Any) -> None:
     session = DriverSession()
     text = "SELECT %(n)s" if isinstance(parameters, dict) else "SELECT %s"
     text = text if parameters else "SELECT 1"
-    running = InThread(lambda: module.execute_concurrent(session, [(text, parameters)]))
+    running = Background(lambda: module.execute_concurrent(session, [(text, parameters)]))
     request = session.wait_for(1)
     assert request.message.query == "SELECT 1"
     request.void()
-    assert len(running.join()) == 1
+    assert len(running.result()) == 1
 
 
 @either
@@ -313,13 +308,13 @@ def test_the_profile_is_passed_on(module: Any) -> None:
     session.profiles["mine"] = profile
     for wanted in ("mine", profile):
         session.requests.clear()
-        running = InThread(
+        running = Background(
             lambda wanted=wanted: module.execute_concurrent(  # type: ignore[misc]
                 session, pairs(1), execution_profile=wanted
             )
         )
         session.wait_for(1).void()
-        running.join()
+        running.result()
         assert session.arguments[-1]["execution_profile"] is wanted
 
 
@@ -502,13 +497,13 @@ def test_nothing_is_sent_after_the_first_failure(concurrency: int, way: str) -> 
             )
         return list(ours.execute_concurrent(session, pairs(50), concurrency, True, way != "list"))
 
-    running = InThread(run)
+    running = Background(run)
     session.wait_for(concurrency)
     session.requests[concurrency - 1].fail(InvalidRequest("wrong"))
     for request in session.pending:
         echo(request)
     with pytest.raises(InvalidRequest):
-        running.join()
+        running.result()
     assert len(session.requests) == concurrency
 
 
@@ -534,11 +529,11 @@ def test_an_error_of_the_input_is_raised(way: str, raises: bool) -> None:
         for each in ours.execute_concurrent(session, items(), 1, raises, way == "generator"):
             yielded.append(each)
 
-    running = InThread(run)
+    running = Background(run)
     for number in range(3):
         echo(session.wait_for(number + 1)[number])
     with pytest.raises(KeyError) as caught:
-        running.join()
+        running.result()
     assert caught.value is error
     assert shape(yielded) == ([(True, [(n,)]) for n in range(3)] if way == "generator" else [])
     assert len(session.requests) == 3
@@ -555,10 +550,10 @@ def test_the_callers_code_runs_on_no_driver_thread(way: str) -> None:
             return ours.execute_concurrent_async(session, items, 2).result(LIMIT)
         return list(ours.execute_concurrent(session, items, 2, results_generator=way != "list"))
 
-    running = InThread(run)
+    running = Background(run)
     for number in range(30):
         echo(session.wait_for(number + 1)[number])
-    assert len(running.join()) == 30
+    assert len(running.result()) == 30
     assert not session.misplaced
 
 

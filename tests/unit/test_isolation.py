@@ -20,14 +20,11 @@ from hypothesis import strategies as st
 from cassconc import CassandraExecutor, Retry, _isolation
 from cassconc._threads import helper_threads
 from cassconc.testing import ManualClock, ScriptedSession
+from tests.driver import DriverRequest, DriverSession
+from tests.parts import needs
+from tests.waits import LIMIT, Background
 
-from ..promises.helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverRequest,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-)
+pytestmark = needs("profiles")
 
 HOSTS = ["one", "two", "three"]
 PROBE = "SELECT key FROM system.local"
@@ -108,7 +105,7 @@ class Ring:
         """Do what was left to helper threads; as of Python 3.14 they may inherit a context."""
         while jobs:
             job, context = jobs.pop(0), contextvars.copy_context()
-            InThread(lambda: context.run(job)).join()  # noqa: B023
+            Background(lambda: context.run(job)).result()  # noqa: B023
 
     def suspect(self) -> None:
         """Have a request to each host that hangs run into its time limit."""
@@ -527,17 +524,17 @@ def test_a_later_page_goes_to_another_host() -> None:
     ring.session.respond = lambda request: request.rows([(1,)], ["a"], paging_state=b"1")
     rows = ring.executor.submit("SELECT a").result(LIMIT)
     ring.session.respond = None
-    fetching = InThread(rows.fetch_next_page)
+    fetching = Background(rows.fetch_next_page)
     first = ring.session.wait_for(2)
     assert first.host.endpoint == "one"
     ring.clock.advance(10.0)
     with pytest.raises(OperationTimedOut):
-        fetching.join()
-    again = InThread(rows.fetch_next_page)
+        fetching.result()
+    again = Background(rows.fetch_next_page)
     second = ring.session.wait_for(3)
     assert second.host.endpoint == "two"
     second.rows([(2,)], ["a"])
-    again.join()
+    again.result()
 
 
 def test_a_hung_host_does_not_eat_the_concurrency() -> None:

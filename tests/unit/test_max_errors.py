@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, FailureReport, TooManyErrors
 from cassconc.testing import ManualClock, Script, ScriptedRequest, ScriptedSession
-
-from ..promises.helpers_gamma import LIMIT, InThread, nothing_is_left  # noqa: F401
+from tests.waits import Background
 
 
 def wrong(number: Any) -> Exception:
@@ -291,10 +290,10 @@ def test_the_timeout_holds_while_it_waits() -> None:
     executor = CassandraExecutor(session, clock=clock)
     results = executor.map("SELECT %s", range(3), max_errors=0, timeout=5)
     session.requests[0].fail(wrong(0))
-    waiting = InThread(lambda: next(results))
+    waiting = Background(lambda: next(results))
     clock.advance(5.0)
     with pytest.raises(concurrent.futures.TimeoutError):
-        waiting.join()
+        waiting.result()
 
 
 def test_maps_have_budgets_of_their_own(session: ScriptedSession) -> None:

@@ -34,14 +34,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry, RetryEvent
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from ..promises.helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-    prepare,
-)
+from tests.driver import DriverSession, prepare
+from tests.waits import LIMIT, Background
 
 INSERT = SimpleStatement("INSERT %s", is_idempotent=True)
 SELECT = SimpleStatement("SELECT %s", is_idempotent=True)
@@ -55,7 +49,7 @@ def overloaded() -> Exception:
 
 def sent(session: ScriptedSession, count: int) -> List[ScriptedRequest]:
     """Wait until `count` requests were sent, and check that it is no more than that."""
-    requests = InThread(lambda: session.wait_for(count)).join()
+    requests = Background(lambda: session.wait_for(count)).result()
     assert len(requests) == count
     return requests
 
@@ -406,7 +400,7 @@ def test_a_retry_while_the_first_attempt_blocks() -> None:
             assert goes_on.wait(LIMIT)
 
     setting.session.respond = respond
-    submitting = InThread(lambda: setting.executor.submit(SELECT, 1))
+    submitting = Background(lambda: setting.executor.submit(SELECT, 1))
     assert sending.wait(LIMIT)
     setting.clock.advance(10.0)  # the first attempt times out
     setting.clock.advance(1.0)  # and is tried again
@@ -414,7 +408,7 @@ def test_a_retry_while_the_first_attempt_blocks() -> None:
         sent(setting.session, 2)[1].succeed([("retry",)], ["a"])
     finally:
         goes_on.set()
-    future = submitting.join()
+    future = submitting.result()
     assert future.result(LIMIT).one() == ("retry",)
     stats = setting.executor.stats()
     assert (stats.in_flight, stats.waiting_for_retry, stats.succeeded) == (0, 0, 1)
@@ -485,7 +479,7 @@ def test_a_retry_has_the_timestamp_of_the_first_attempt() -> None:
     setting.fail()
     setting.clock.advance(1.0)
     timestamps: Dict[int, List[Any]] = {}
-    for request in InThread(lambda: setting.session.wait_for(5)).join():
+    for request in Background(lambda: setting.session.wait_for(5)).result():
         timestamps.setdefault(request.parameters[0], []).append(request.timestamp)
     first, second, third = (timestamps[n] for n in (1, 2, 3))
     assert len(first) == len(third) == 2
@@ -821,7 +815,7 @@ def test_cancel_futures_ends_what_waits() -> None:
     assert not later.done()
     setting.session.requests[2].succeed()
     assert later.done()
-    InThread(setting.executor.shutdown).join()
+    Background(setting.executor.shutdown).result()
 
 
 def test_cancel_futures_ends_a_retry_that_waits_for_a_place() -> None:
@@ -835,7 +829,7 @@ def test_cancel_futures_ends_a_retry_that_waits_for_a_place() -> None:
     setting.executor.shutdown(wait=False, cancel_futures=True)
     assert type(waits.exception(LIMIT)) is OverloadedErrorMessage
     setting.session.requests[1].succeed()
-    InThread(setting.executor.shutdown).join()
+    Background(setting.executor.shutdown).result()
     assert len(setting.session.requests) == 2
 
 
@@ -851,12 +845,12 @@ def test_shutdown_waits_for_retries() -> None:
         setting.executor.shutdown()
         order.append("shut down")
 
-    closing = InThread(close)
+    closing = Background(close)
     setting.clock.advance(1.0)
     retry = sent(setting.session, 2)[1]
     order.append("answered")
     retry.succeed()
-    closing.join()
+    closing.result()
     assert order == ["answered", "shut down"]
     assert future.result(0).all() == []
 
@@ -879,14 +873,14 @@ def test_a_later_page_is_tried_again() -> None:
     future = executor.submit(SimpleStatement("SELECT n", is_idempotent=True))
     session.requests[0].rows([(1,)], ["n"], paging_state=b"1")
     rows = future.result(LIMIT)
-    fetching = InThread(rows.fetch_next_page)
+    fetching = Background(rows.fetch_next_page)
     session.wait_for(2)
     clock.advance(10.0)
     clock.advance(1.0)
     third = session.wait_for(3)
     assert third.message.paging_state == b"1"
     third.rows([(2,)], ["n"])
-    fetching.join()
+    fetching.result()
     assert list(rows) == [(2,)]
 
 
@@ -992,13 +986,13 @@ class HastyClock(ManualClock):
             self.advance(20.0)
 
     def __enter__(self) -> HastyClock:
-        self._thread = InThread(self._move)
+        self._thread = Background(self._move)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended = True
         self._asked.set()
-        self._thread.join()
+        self._thread.result()
 
 
 @given(

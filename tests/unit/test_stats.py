@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 
 from cassconc import CassandraExecutor, Retry, Stats
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-
-from ..promises.helpers_gamma import (  # noqa: F401
-    LIMIT,
-    DriverSession,
-    InThread,
-    nothing_is_left,
-)
+from tests.driver import DriverSession
+from tests.waits import LIMIT, Background
 
 SELECT = SimpleStatement("SELECT %s", is_idempotent=True)
 
@@ -62,7 +57,7 @@ def test_each_state_is_counted(session: ScriptedSession, clock: ManualClock) -> 
     session.requests[2].fail(OverloadedErrorMessage(0x1001, "busy", None))
     counted(executor, waiting_for_retry=1, succeeded=1, cancelled=1, failed={"InvalidRequest": 1})
     clock.advance(1.0)
-    InThread(lambda: session.wait_for(4)).join()
+    Background(lambda: session.wait_for(4)).result()
     counted(
         executor, in_flight=1, retried=1, succeeded=1, cancelled=1, failed={"InvalidRequest": 1}
     )
@@ -133,12 +128,12 @@ def test_later_pages_are_not_counted() -> None:
     executor = CassandraExecutor(session)
     future = executor.submit("SELECT n")
     session.requests[0].rows([(1,)], ["n"], paging_state=b"1")
-    fetching = InThread(future.result(0).fetch_next_page)
+    fetching = Background(future.result(0).fetch_next_page)
     session.wait_for(2)
     counted(executor, submitted=1, succeeded=1)
     session.requests[1].answer(InvalidRequest("wrong"))
     with pytest.raises(InvalidRequest):
-        fetching.join()
+        fetching.result()
     counted(executor, submitted=1, succeeded=1)
 
 
@@ -225,7 +220,7 @@ def test_snapshots_are_consistent_under_way() -> None:
             if n % 5 == 0:
                 future.cancel()
 
-    workers = [InThread(work) for _ in range(4)]
+    workers = [Background(work) for _ in range(4)]
     barrier.wait(LIMIT)
     last = executor.stats()
     while total(last) < 4 * count or last.queued or last.in_flight:
@@ -239,7 +234,7 @@ def test_snapshots_are_consistent_under_way() -> None:
         if not any(worker._thread.is_alive() for worker in workers):
             break
     for worker in workers:
-        worker.join()
+        worker.result()
     executor.shutdown()
     stats = executor.stats()
     assert stats.submitted == total(stats) == 4 * count

@@ -1,11 +1,11 @@
-"""What the tests of promises 9 to 16 share: a stage on which everything ends, threads, results."""
+"""What the tests of promises 9 to 16 share: a stage on which everything ends, and its results."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Callable, Generic, Iterable, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, Iterable, Iterator, List, Optional
 
 from cassandra.query import SimpleStatement
 
@@ -18,10 +18,7 @@ from cassconc.testing import (
     ScriptedSession,
     echo,
 )
-
-T = TypeVar("T")
-
-LIMIT = 10.0  # real seconds after which a wait is a failure of the test
+from tests.waits import LIMIT, Background
 
 CQL = "SELECT %s"
 
@@ -141,48 +138,6 @@ def give_up(executor: CassandraExecutor) -> None:
     executor._gate.abandon("the test has failed")
 
 
-class Background(Generic[T]):
-    """Code that runs on a thread of its own."""
-
-    def __init__(self, code: Callable[[], T]) -> None:
-        self._code = code
-        self._value: Optional[T] = None
-        self._error: Optional[BaseException] = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._value = self._code()
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> T:
-        """Return what the code returned or raise what it raised; fail if it does not come back."""
-        self._thread.join(LIMIT)
-        assert not self._thread.is_alive(), f"a thread is stuck for {LIMIT} s: {self._code}"
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
-
-
-def together(*codes: Callable[[], T]) -> List[T]:
-    """Run code on several threads that start at the same moment; return what each returned."""
-    barrier = threading.Barrier(len(codes))
-
-    def start(code: Callable[[], T]) -> T:
-        barrier.wait(LIMIT)
-        return code()
-
-    threads = [Background(lambda code=code: start(code)) for code in codes]  # type: ignore[misc]
-    return [thread.result() for thread in threads]
-
-
-def happens(event: threading.Event, what: str) -> None:
-    """Wait for an event, and fail when it does not come."""
-    assert event.wait(LIMIT), f"after {LIMIT} s it is still not so: {what}"
-
-
 def value(result: Any) -> Any:
     """Return the first column of the only row of a result, or the failure that it is."""
     return result if isinstance(result, BaseException) else result.one()[0]
@@ -244,41 +199,6 @@ def idempotent(text: str) -> SimpleStatement:
     return SimpleStatement(text, is_idempotent=True)
 
 
-class ImmediateSession:
-    """The smallest session: it answers inside `execute_async`, and keeps nothing.
-
-    Args:
-        respond: Called with the parameters of each request; returns the rows, or an exception,
-            with which the request fails.
-    """
-
-    def __init__(self, respond: Callable[[Any], Any] = lambda parameters: []) -> None:
-        self.respond = respond
-        self.sent = 0
-
-    def execute_async(self, statement: Any, parameters: Any = None, **_: Any) -> ImmediateResponse:
-        """Answer a request."""
-        self.sent += 1
-        return ImmediateResponse(self.respond(parameters))
-
-
-class ImmediateResponse:
-    """A response that is there already."""
-
-    _col_names = _col_types = None
-    has_more_pages = False
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def add_callbacks(
-        self, callback: Any, errback: Any, callback_args: Any = (), errback_args: Any = ()
-    ) -> None:
-        """Call back at once."""
-        if isinstance(self._answer, BaseException):
-            errback(self._answer, *errback_args)
-        else:
-            callback(self._answer, *callback_args)
-
-    def clear_callbacks(self) -> None:
-        """Do nothing."""
+def statements(requests: Iterable[ScriptedRequest]) -> List[str]:
+    """Return the texts of the statements of some requests."""
+    return [request.statement.query_string for request in requests]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Generic, Iterator, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
-import pytest
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     ExecutionProfile,
@@ -30,19 +29,7 @@ from cassandra.protocol import (
 from cassandra.query import PreparedStatement
 from cassandra.timestamps import MonotonicTimestampGenerator
 
-from cassconc import _process
-
-LIMIT = 10.0  # real seconds after which a wait is a failure of the test
-
-T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Forget what a test has left in flight: interpreter exit would wait for it (promise 3)."""
-    yield
-    for gate in list(_process._gates):
-        gate.abandon("the test is over")
+from tests.waits import LIMIT
 
 
 class Host:
@@ -311,27 +298,3 @@ def prepare(text: str, *names: str, kind: Any = Int32Type) -> Any:
     """Return a prepared statement of the driver, with a marker of `kind` for each name."""
     columns = [ColumnMetadata("ks", "t", name, kind) for name in names]
     return PreparedStatement(columns, text.encode(), None, text, "ks", 4, None, None)
-
-
-class InThread(Generic[T]):
-    """Runs something on another thread; `join` returns its result or raises its exception."""
-
-    def __init__(self, run: Callable[[], T]) -> None:
-        self._run = run
-        self._error: Optional[BaseException] = None
-        self._thread = threading.Thread(target=self._do, daemon=True)
-        self._thread.start()
-
-    def _do(self) -> None:
-        try:
-            self._result = self._run()
-        except BaseException as error:
-            self._error = error
-
-    def join(self) -> T:
-        """Wait for its end."""
-        self._thread.join(LIMIT)
-        assert not self._thread.is_alive(), "a thread of the test has not ended"
-        if self._error is not None:
-            raise self._error
-        return self._result
