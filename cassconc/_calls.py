@@ -124,7 +124,8 @@ def _take_prepared(statement: Any, given: Any, position: Optional[int]) -> Taken
 
 def _bound(statement: Any, given: Any) -> Taken:
     try:
-        return with_own_payload(statement.bind(given)), None
+        bound = statement.bind(given)
+        return (bound if bound.custom_payload is None else with_own_payload(bound)), None
     except Exception:  # a value of the wrong type: it will be raised again when the call is sent
         if isinstance(given, (tuple, list, dict)):
             given = _fixed_values(given)

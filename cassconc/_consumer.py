@@ -81,9 +81,8 @@ class Consumer:
 
     # The calls that were taken and not handed out; a subclass orders them.
     _calls: Union[Deque[AnyFuture], Set[AnyFuture]]
-
-    def _add(self, call: AnyFuture) -> None:
-        raise NotImplementedError
+    _add: Callable[[AnyFuture], None]
+    _pop: Callable[[], AnyFuture]
 
     def _is_ready(self) -> bool:
         raise NotImplementedError
@@ -92,9 +91,6 @@ class Consumer:
         raise NotImplementedError
 
     def _is_past_end(self) -> bool:
-        raise NotImplementedError
-
-    def _pop(self) -> AnyFuture:
         raise NotImplementedError
 
     def _take(self, room: float, patience: float = math.inf) -> None:

@@ -100,7 +100,11 @@ class Dispatcher:
             admitted = self._fail(call, attempt, error)[1]
         if admitted is None:
             return
-        if self._may_block():
+        if self._is_session:
+            waits = _driver.may_block(self._session)
+        else:
+            waits = self._adapter.hides_session
+        if waits:
             self._leave()
             return
         try:
@@ -169,11 +173,6 @@ class Dispatcher:
     ) -> None:
         if self._settle(call, attempt, result, error, True)[1]:
             self._leave()
-
-    def _may_block(self) -> bool:
-        if self._is_session:
-            return _driver.may_block(self._session)
-        return self._adapter.hides_session
 
     def _send(self, call: CallFuture) -> None:
         backlog: List[CallFuture]

@@ -49,6 +49,7 @@ class Observer(Protocol):
 
     closed: bool  # nothing more is wanted
     last: float  # what comes later in the input is not wanted; guarded by the gate's lock
+    heeds_successes: bool  # `settled` is to be told of them, too
 
     def settled(self, call: CallFuture, exception: Optional[BaseException]) -> bool:
         """Note an outcome; returns whether less is wanted now. The gate's lock is held."""
@@ -78,8 +79,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # set once, and cleared when the call has ended
         "gate", "window", "position", "call", "request",
         # who sends the call
-        "response", "limit", "deadline", "tries",
-    )  # fmt: skip
+        "response", "limit", "deadline", "tries")  # fmt: skip
 
     def __init__(
         self,

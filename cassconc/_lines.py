@@ -88,7 +88,11 @@ class Lines:
             self._aside.discard(call)
         self._in_flight.discard(call)
         self._unsent.pop(call, None)
-        if window is not None and window.settled(call, exception):
+        if (
+            window is not None
+            and (exception is not None or window.heeds_successes)
+            and window.settled(call, exception)
+        ):
             self._unwanted += [each for each in self._aside if not self._wants(each)]
             self.has_unwanted = True
             for each in tuple(self._waiting):

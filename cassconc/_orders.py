@@ -16,9 +16,7 @@ class Ordered(Consumer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._calls: Deque[AnyFuture] = collections.deque()
-
-    def _add(self, call: AnyFuture) -> None:
-        self._calls.append(call)
+        self._add, self._pop = self._calls.append, self._calls.popleft
 
     def _is_ready(self) -> bool:
         return self._calls[0].done()
@@ -30,9 +28,6 @@ class Ordered(Consumer):
         position: int = self._calls[0].position  # type: ignore[union-attr]
         return position > self._window.last
 
-    def _pop(self) -> AnyFuture:
-        return self._calls.popleft()
-
 
 class Unordered(Consumer):
     """Hands out in the order in which the calls end."""
@@ -43,9 +38,7 @@ class Unordered(Consumer):
         self._ended: Deque[AnyFuture] = collections.deque()
         # weak: when nobody iterates any more, nothing is kept
         self._window.ended_calls = weakref.ref(self._ended)
-
-    def _add(self, call: AnyFuture) -> None:
-        self._calls.add(call)
+        self._add = self._calls.add
 
     def _is_ready(self) -> bool:
         ended = self._ended

@@ -41,6 +41,7 @@ class Window:
         self._gate = gate
         self.return_exceptions = return_exceptions or max_errors is not None
         self.max_errors = max_errors
+        self.heeds_successes = max_errors is not None
         # The call that the consumer waits for, or True for any, and what it waits at.
         self.awaited: Optional[Tuple[object, Signal]] = None
         self.ended_calls: Optional[weakref.ref[Deque[AnyFuture]]] = None
