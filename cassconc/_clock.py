@@ -10,12 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, List, Optional, Protocol, Tuple
 
+from . import _signals
 from ._log import log_failure
 
 if TYPE_CHECKING:
-    # What one thread puts so that another stops waiting. A queue in C, and no Event: an interrupt
-    # that strikes inside an Event leaves it locked, and then the driver's thread stops in `set`.
-    Signal = queue.SimpleQueue[None]
+    from ._signals import Signal
 
 
 class Timer:
@@ -92,10 +91,7 @@ class SystemClock:
         return timer
 
     def wait(self, signal: Signal, until: float) -> None:
-        try:
-            signal.get(timeout=_timeout(until - self.monotonic()))
-        except queue.Empty:
-            pass
+        _signals.wait(signal, until - self.monotonic())
 
     def _run(self) -> None:
         while True:
@@ -108,11 +104,6 @@ class SystemClock:
                 if left <= 0:
                     return heapq.heappop(self._timers)[2]
             self.wait(self._changed, self.monotonic() + left)
-
-
-def _timeout(seconds: float) -> Optional[float]:
-    # what the waiting methods of threading and queue take: None is for ever
-    return None if seconds > threading.TIMEOUT_MAX else max(seconds, 0)
 
 
 system_clock = SystemClock()

@@ -29,7 +29,7 @@ from ._report import FailureReport, TooManyErrors
 from ._window import AnyFuture, Window
 
 if TYPE_CHECKING:
-    from ._clock import Signal
+    from ._signals import Signal
 
 # Accepts one item of the input: (item, position, window) -> its future, which tells the window
 # when it has ended. Raises where the item is malformed, or nothing is accepted any more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from typing import Any, Collection, List, Optional
+from typing import TYPE_CHECKING, Any, Collection, List, Optional
 
 from . import _driver
 from ._adapter import Adapter, Request
@@ -13,13 +13,16 @@ from ._calls import Call
 from ._clock import Clock
 from ._driver import OperationTimedOut
 from ._errors import own
-from ._futures import CallFuture, Outcome, Owner
+from ._futures import CallFuture
 from ._gate import Gate, WouldWait
 from ._isolation import Isolation
 from ._log import log_failure
 from ._retrier import Retrier
 from ._threads import helper_threads
 from ._watch import Watch
+
+if TYPE_CHECKING:
+    from ._owners import Outcome, Owner
 
 _AT_A_STRETCH = 100  # calls that a thread sends one after the other
 

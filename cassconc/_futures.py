@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import collections
 import math
+import queue
 import threading
-from concurrent.futures import CancelledError, Future, _base
-from typing import Any, Callable, ContextManager, Deque, List, Optional, Protocol, Tuple
+from concurrent.futures import CancelledError, Future, TimeoutError, _base
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Tuple
 
+from . import _signals
 from ._log import log_failure
 from ._threads import helper_threads
+
+if TYPE_CHECKING:
+    from ._owners import Observer, Owner
+    from ._signals import Signal
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as it is cancelled
@@ -18,54 +24,14 @@ CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as
 _this_thread = threading.local()
 
 
-class Owner(Protocol):
-    """The gate of a future, as far as those need it who have the future; see `Gate`."""
-
-    @property
-    def lock(self) -> ContextManager[bool]: ...
-    def claim(self, call: CallFuture) -> bool: ...
-    def sent(self, call: CallFuture, attempt: int, response: Any) -> bool: ...
-    def put_aside(self, call: CallFuture, attempt: int, exception: BaseException) -> Outcome: ...
-    def try_again(self, call: CallFuture) -> Tuple[bool, bool]: ...
-    def end(
-        self,
-        call: CallFuture,
-        attempt: Optional[int],
-        result: Any,
-        exception: Optional[BaseException],
-        may_wait: bool = True,
-    ) -> Outcome: ...
-    def retried(self) -> None: ...
-    @property
-    def has_unwanted(self) -> bool: ...
-    def unwanted(self) -> List[CallFuture]: ...
-    def cancel(self, call: CallFuture) -> None: ...
-    def hold(self) -> None: ...
-    def release(self) -> None: ...
-
-
-class Observer(Protocol):
-    """What a future tells the window that it belongs to."""
-
-    closed: bool  # nothing more is wanted
-    last: float  # what comes later in the input is not wanted; guarded by the gate's lock
-    heeds_successes: bool  # `settled` is to be told of them, too
-
-    def settled(self, call: CallFuture, exception: Optional[BaseException]) -> bool:
-        """Note an outcome; returns whether less is wanted now. The gate's lock is held."""
-
-    def ended(self, call: CallFuture) -> None:
-        """Note that the call has ended, in whatever way; no lock is held."""
-
-
 class CallFuture(Future):  # type: ignore[type-arg]
     """The future of a call that goes through a gate.
 
     Guarantees: the state changes only under the gate's lock, and under the future's condition as
     well where it has one. The condition is made, under the gate's lock, when somebody asks for
-    it: `wait`, `as_completed`, and a `result` that is not there yet. So whoever ends a future
-    either finds its condition, or nobody has seen the future unfinished and waits. The condition
-    is acquired before the gate's lock, never after it.
+    it: `wait` and `as_completed`. So whoever ends a future either finds its condition, or nobody
+    has seen the future unfinished and waits. The condition is acquired before the gate's lock,
+    never after it. Who waits in `result` or `exception` does so at a signal of its own.
 
     What a change of state leads to is done in `finish`, when no lock is held. Done-callbacks run
     on helper threads, in the order in which they were added, one at a time.
@@ -75,7 +41,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # those of Future
         "_state", "_result", "_exception", "_waiters", "_done_callbacks",
         # guarded by the gate's lock
-        "condition", "calls_back", "is_calling", "unfinished", "attempt",
+        "condition", "signals", "calls_back", "is_calling", "unfinished", "attempt",
         # set once, and cleared when the call has ended
         "gate", "window", "position", "call", "request",
         # who sends the call
@@ -95,6 +61,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self._exception: Optional[BaseException] = None
         self._done_callbacks: Optional[Deque[Callable[[Any], object]]] = None
         self.condition: Optional[threading.Condition] = None
+        self.signals: Tuple[Signal, ...] = ()
         self.calls_back = False  # callbacks run, or will
         self.is_calling = False  # one thread runs them
         self.unfinished = False  # the state says that the call has ended, but nobody was told
@@ -144,6 +111,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
         """
         if not (self.unfinished and self.done()):
             return
+        for signal in self.signals:
+            signal.put(None)
         window = self.window
         if window is not None:
             window.ended(self)
@@ -245,6 +214,22 @@ class CallFuture(Future):  # type: ignore[type-arg]
     def done(self) -> bool:
         return self._state is FINISHED or self._state is CANCELLED
 
+    def _wait(self, timeout: Optional[float]) -> None:
+        signal: Signal = queue.SimpleQueue()
+        with self.gate.lock:
+            if not self.done():
+                self.signals += (signal,)
+        if not self.done():
+            try:
+                _signals.wait(signal, math.inf if timeout is None else timeout)
+            finally:
+                with self.gate.lock:
+                    self.signals = tuple(each for each in self.signals if each is not signal)
+            if not self.done():
+                raise TimeoutError
+        if self._state is CANCELLED:
+            raise CancelledError
+
     def result(self, timeout: Optional[float] = None) -> Any:
         """Return the call's result, or raise its exception, after `timeout` seconds at most.
 
@@ -254,8 +239,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
         if self._state is FINISHED and self._exception is None:
             return self._result
         try:
-            super().exception(timeout)
-            if self._exception is not None:  # Python before 3.14 asks whether it is true
+            self._wait(timeout)
+            if self._exception is not None:
                 raise self._exception
             return self._result
         finally:
@@ -265,7 +250,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
         if self._state is FINISHED:
             return self._exception
         try:
-            return super().exception(timeout)
+            self._wait(timeout)
+            return self._exception
         finally:
             self = None  # type: ignore[assignment]  # no cycle through the exception's traceback
 
@@ -294,7 +280,3 @@ def called_back_gate() -> Optional[Owner]:
     """Return the gate of the future whose done-callback runs on this thread, if one does."""
     future = getattr(_this_thread, "calls_back", None)
     return None if future is None else future.gate
-
-
-# Whether an outcome counts, and who is admitted in the place of the call.
-Outcome = Tuple[bool, Optional[CallFuture]]

@@ -16,7 +16,7 @@ from ._log import logger
 from ._threads import helper_threads
 
 if TYPE_CHECKING:
-    from ._clock import Signal
+    from ._signals import Signal
 
 _ENOUGH = 100  # calls that have ended before a fraction of failures means something
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import CancelledError, Future, TimeoutError
 from typing import Any, Callable, Generic, Iterable, List, Optional, TypeVar
 
@@ -97,3 +98,11 @@ def end_all(futures: Iterable[Future[Any]], clock: ManualClock) -> List[Optional
                 pass
         outcomes.append(outcome(future))
     return outcomes
+
+
+def eventually(is_so: Callable[[], bool], what: Callable[[], object] = str) -> None:
+    """Wait for what nobody tells of, and fail with `what()` where it does not come about."""
+    limit, pause = time.monotonic() + LIMIT, threading.Event()
+    while not is_so():
+        assert time.monotonic() < limit, f"still not so after {LIMIT} s: {what()}"
+        pause.wait(0.002)

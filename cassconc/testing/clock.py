@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 from .._clock import Timer
 
 if TYPE_CHECKING:
-    from .._clock import Signal
+    from .._signals import Signal
 
 __all__ = ["ManualClock"]
 

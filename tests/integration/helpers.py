@@ -153,15 +153,6 @@ def in_flight(session: Any) -> int:
     return sum(each.in_flight for pool in pools for each in pool.get_connections())
 
 
-def eventually(is_so: Callable[[], bool], what: Callable[[], object] = str) -> None:
-    """Wait for what nobody tells of, and fail with `what()` where it does not come about."""
-    limit = time.monotonic() + LIMIT
-    pause = threading.Event()
-    while not is_so():
-        assert time.monotonic() < limit, f"still not so after {LIMIT} s: {what()}"
-        pause.wait(0.002)
-
-
 # -- answers
 
 

@@ -31,7 +31,6 @@ from tests.integration.helpers import (
     SELECT,
     connected,
     done,
-    eventually,
     executing,
     failure,
     failure_of,
@@ -41,6 +40,7 @@ from tests.integration.helpers import (
 )
 from tests.protocol import ScriptedServer, ServerRequest
 from tests.protocol.errors import ErrorKind
+from tests.waits import eventually
 
 SECRET = "hunter2"
 

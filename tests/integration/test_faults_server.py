@@ -19,13 +19,13 @@ from tests.integration.helpers import (
     USERS,
     connected,
     done,
-    eventually,
     executing,
     failure_of,
     settle,
 )
 from tests.protocol import Opcode, ScriptedServer, ServerRequest
 from tests.protocol.results import prepared as prepared_body
+from tests.waits import eventually
 
 GONE = "Keyspace ks does not exist"
 

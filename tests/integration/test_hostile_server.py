@@ -22,7 +22,6 @@ from tests.integration.helpers import (
     USERS,
     connected,
     done,
-    eventually,
     executing,
     name_of,
     profile_of,
@@ -39,6 +38,7 @@ from tests.protocol import (
 from tests.protocol.frames import MAX_PAYLOAD
 from tests.protocol.results import prepared as prepared_body
 from tests.protocol.wire import blob, integer, short, string
+from tests.waits import eventually
 
 SHORT = 0.3  # seconds, the time limit of the calls that are attacked
 OFTEN = {"idle_heartbeat_interval": 0.1, "idle_heartbeat_timeout": 0.2}

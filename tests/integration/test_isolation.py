@@ -32,7 +32,6 @@ from tests.integration.helpers import (
     Timed,
     connected,
     done,
-    eventually,
     executing,
     failure_of,
     name_of,
@@ -41,6 +40,7 @@ from tests.integration.helpers import (
 )
 from tests.parts import needs
 from tests.protocol import ScriptedCluster, ServerRequest
+from tests.waits import eventually
 
 pytestmark = needs("profiles")
 

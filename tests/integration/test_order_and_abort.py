@@ -26,8 +26,9 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock
-from tests.integration.helpers import LIMIT, SELECT, eventually, name_of, serving, user
+from tests.integration.helpers import LIMIT, SELECT, name_of, serving, user
 from tests.protocol import ScriptedServer, ServerRequest
+from tests.waits import eventually
 
 
 @dataclass

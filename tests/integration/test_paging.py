@@ -23,7 +23,6 @@ from tests.integration.helpers import (
     SELECT,
     connected,
     done,
-    eventually,
     executing,
     in_flight,
     profile_of,
@@ -31,6 +30,7 @@ from tests.integration.helpers import (
     settle,
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
+from tests.waits import eventually
 
 NUMBER = [("n", "int")]
 

@@ -29,7 +29,6 @@ from tests.integration.helpers import (
     Listener,
     connected,
     done,
-    eventually,
     executing,
     failure_of,
     in_flight,
@@ -41,6 +40,7 @@ from tests.integration.helpers import (
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
 from tests.protocol.errors import ErrorKind
+from tests.waits import eventually
 
 AT_ONCE = Retry(delay=0)
 USING_TIMESTAMP = INSERT + " USING TIMESTAMP ?"

@@ -29,7 +29,6 @@ from tests.integration.helpers import (
     Timed,
     connected,
     done,
-    eventually,
     executing,
     failure,
     failure_of,
@@ -39,6 +38,7 @@ from tests.integration.helpers import (
     user,
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
+from tests.waits import eventually
 
 SOON = 1.0  # seconds, in which all that was in flight has ended after a shutdown
 OFTEN = {"idle_heartbeat_interval": 0.05, "idle_heartbeat_timeout": 0.1}

@@ -24,7 +24,6 @@ from tests.integration.helpers import (
     Timed,
     connected,
     done,
-    eventually,
     executing,
     failure_of,
     in_flight,
@@ -33,6 +32,7 @@ from tests.integration.helpers import (
     user,
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
+from tests.waits import eventually
 
 
 def connection_of(streams: int) -> type[Any]:

@@ -25,7 +25,6 @@ from tests.integration.helpers import (
     asked,
     connected,
     done,
-    eventually,
     executing,
     failure_of,
     in_flight,
@@ -35,6 +34,7 @@ from tests.integration.helpers import (
     user,
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
+from tests.waits import eventually
 
 SHORT = 0.4  # seconds; a tenth of it and 50 ms are what it may be exceeded by
 LONG = 60.0

@@ -84,9 +84,17 @@ BREAKAGES = [
     ),
     Breakage(
         1,
+        "_futures.py",
+        "        for signal in self.signals:\n            signal.put(None)\n",
+        "",
+        "who waits in `result` is not told of the end",
+        ("test_who_waits_in_result_is_told",),
+    ),
+    Breakage(
+        1,
         "_lines.py",
-        "self._in_flight.discard(call)\n        self._unsent.pop(call, None)\n        if window",
-        "self._unsent.pop(call, None)\n        if window",
+        "self._in_flight.discard(call)\n        self._unsent.pop(call, None)\n        if (",
+        "self._unsent.pop(call, None)\n        if (",
         "a call that has ended keeps its place, and those that wait are never sent",
         ("test_of_two_outcomes_at_once_one_ends_the_call_and_one_call_follows[answer]",),
     ),
@@ -264,7 +272,7 @@ BREAKAGES = [
     Breakage(
         8,
         "_dispatcher.py",
-        "        if self._may_block():\n",
+        "        if waits:\n",
         "        if False:\n",
         "a driver thread sends although it may have to wait for a free stream",
         ("test_where_no_stream_is_free_another_thread_sends",),

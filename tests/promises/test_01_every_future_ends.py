@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, TimeoutError, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ from cassconc import (
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 from tests.immediate import Immediate
 from tests.stage import statements
-from tests.waits import LIMIT, Background, end_all, occurs, outcome
+from tests.waits import LIMIT, Background, end_all, eventually, occurs, outcome
 
 IDEMPOTENT = SimpleStatement("SELECT 1", is_idempotent=True)
 
@@ -685,3 +685,28 @@ def test_a_call_that_waits_for_its_retry_ends_when_the_session_is_shut_down(
     ends = (ConnectionShutdown, NoHostAvailable, OperationTimedOut)
     assert isinstance(outcome(future), ends)
     assert len(session.requests) <= 2
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_who_waits_in_result_is_told(session: ScriptedSession, method: str, waiting: int) -> None:
+    """Threads that wait in `result` or `exception` come back when the call ends, all of them.
+
+    Neither those that gave up nor the limits that they gave are in their way.
+    """
+    future = CassandraExecutor(session).submit("SELECT 1")
+    for limit in (0, -1, 0.001):
+        with pytest.raises(TimeoutError):
+            getattr(future, method)(limit)
+    threads = [
+        Background(lambda limit=limit: getattr(future, method)(limit))  # type: ignore[misc]
+        for limit in [None, 1e12, 60.0][:waiting]
+    ]
+    eventually(lambda: len(future.signals) == waiting)  # type: ignore[attr-defined]
+    session.pending[0].fail(InvalidRequest("wrong"))
+    for thread in threads:
+        if method == "exception":
+            assert type(thread.result()) is InvalidRequest
+        else:
+            with pytest.raises(InvalidRequest):
+                thread.result()
