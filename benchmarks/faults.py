@@ -101,6 +101,13 @@ class Bench:
         self._keyspaces = 0
         self._is_well = True  # whether nothing has happened to the ring since it was healed
 
+    def warm_up(self) -> None:
+        """Write a little: the nodes compile what is hot, and the first load would pay for it."""
+        few = dataclasses.replace(self._settings, statements=self._settings.statements // 4)
+        with connected(self._ring, few.timeout) as session:
+            keyspace = create_keyspace(session, "warm_up", len(self._ring.nodes))
+            Run(drivers, session, prepare(session, keyspace), few).finish()
+
     def run(self, case: Case) -> Result:
         """Run a case, with ours and with the driver's, on nodes that are well before each."""
         account, missing, under_load = self._run(case, ours)
@@ -160,6 +167,8 @@ def run_all(
         _say(f"Starting {nodes} node{'s' * (nodes > 1)} ...")
         with LocalCluster(nodes, heap=heap, yaml=yaml) as ring:
             bench = Bench(ring, settings, compare)
+            if not overloaded:
+                bench.warm_up()
             for case in here:
                 _say(f"{case.name} ...")
                 try:
