@@ -13,7 +13,7 @@ from ._calls import Call
 from ._clock import Clock
 from ._driver import OperationTimedOut
 from ._errors import own
-from ._futures import CallFuture
+from ._futures import CallFuture, Outcome
 from ._gate import Gate, WouldWait
 from ._isolation import Isolation
 from ._log import log_failure
@@ -22,7 +22,7 @@ from ._threads import helper_threads
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from ._owners import Outcome, Owner
+    from ._owners import Owner
 
 _AT_A_STRETCH = 100  # calls that a thread sends one after the other
 

@@ -280,3 +280,7 @@ def called_back_gate() -> Optional[Owner]:
     """Return the gate of the future whose done-callback runs on this thread, if one does."""
     future = getattr(_this_thread, "calls_back", None)
     return None if future is None else future.gate
+
+
+# Whether an outcome counts, and who is admitted in the place of the call.
+Outcome = Tuple[bool, Optional[CallFuture]]

@@ -6,13 +6,12 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from ._futures import FINISHED, PENDING, CallFuture, called_back_gate
+from ._futures import FINISHED, PENDING, CallFuture, Outcome, called_back_gate
 from ._lines import TOO_LATE, Lines
 from ._stats import Stats
 from ._threads import helper_threads
 
 if TYPE_CHECKING:
-    from ._owners import Outcome
     from ._signals import Signal
 
 SHUT_DOWN = "cannot schedule new futures after shutdown"  # the text of the standard

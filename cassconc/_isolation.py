@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from contextvars import Context
 from typing import Any, Dict, Iterator, List
 
 from ._clock import Clock
-from ._driver import NO_ANSWER, ask_host, has_profiles
+from ._driver import NO_ANSWER, ask_host, has_profiles, is_known
 from ._threads import helper_threads
 
 # seconds
@@ -54,6 +55,7 @@ class Isolation:
         self.suspects: Dict[int, Suspect] = {}
         # guarded by _lock:
         self._cleared: Dict[int, Suspect] = {}  # by probes
+        self._next_sweep = -math.inf  # read without it
 
     def timed_out(self, host: Any) -> None:
         """Suspect a host."""
@@ -81,9 +83,22 @@ class Isolation:
         """
         if not has_profiles(self._session):
             return arguments
+        if self._clock.monotonic() >= self._next_sweep:
+            self._sweep()
         policy = SuspectsLast(profile.load_balancing_policy, self)
         clone = self._session.execution_profile_clone_update(profile, load_balancing_policy=policy)
         return {**arguments, "execution_profile": clone}
+
+    def _sweep(self) -> None:
+        """Forget the hosts that were taken out of the cluster: nobody would ever probe them."""
+        self._next_sweep = self._clock.monotonic() + _FIRST_INTERVAL
+        with self._lock:
+            hosts = [each.host for each in (*self.suspects.values(), *self._cleared.values())]
+        gone = [id(host) for host in hosts if not is_known(self._session, host)]
+        with self._lock:
+            for key in gone:
+                self.suspects.pop(key, None)
+                self._cleared.pop(key, None)
 
     def comes_last(self, host: Any) -> bool:
         """Return whether a host is to be asked last; if so, it is probed when that is due."""

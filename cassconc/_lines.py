@@ -5,11 +5,10 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set
 
-from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture
+from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, Outcome
 from ._stats import Counts
 
 if TYPE_CHECKING:
-    from ._owners import Outcome
     from ._signals import Signal
 
 TOO_LATE: Outcome = (False, None)

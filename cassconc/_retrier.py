@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from ._calls import Call
 from ._clock import Clock
 from ._driver import TRANSIENT, is_shutdown
 from ._errors import add_note, set_attribute
-from ._futures import CallFuture
+from ._futures import CallFuture, Outcome
 from ._log import log_failure
 from ._retry import RetryEvent, Tries
 from ._threads import helper_threads
-
-if TYPE_CHECKING:
-    from ._owners import Outcome
 
 _NO_BUDGET = 0.1  # seconds to wait at least when there is none
 

@@ -234,7 +234,7 @@ class DriverSession(Session):  # type: ignore[misc]
             control_connection=None,
             load_balancing_policy=default.load_balancing_policy,
             default_retry_policy=default.retry_policy,
-            metadata=SimpleNamespace(token_map=None),
+            metadata=SimpleNamespace(token_map=None, all_hosts=lambda: tuple(self.hosts)),
             scheduler=SimpleNamespace(schedule_with_shutdown=self._schedule),  # scylla-driver's
         )
         self._protocol_version = 4

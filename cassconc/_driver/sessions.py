@@ -45,6 +45,14 @@ def has_profiles(session: Any) -> bool:
     return private.profiles and isinstance(mode, int) and mode != LEGACY
 
 
+def is_known(session: Any, host: Any) -> bool:
+    """Return whether a host is one of the session's cluster; also where nobody can tell."""
+    try:
+        return any(each is host for each in session.cluster.metadata.all_hosts())
+    except Exception:  # of a session that is not the driver's
+        return True
+
+
 def ask_host(session: Any, host: Any, timeout: float) -> Any:
     """Ask a host for what each can answer by itself; returns the response future.
 

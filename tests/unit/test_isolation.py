@@ -136,6 +136,20 @@ def test_the_whole_plan_is_kept() -> None:
     assert ring.ask() == "one"
 
 
+def test_a_suspect_that_is_taken_out_of_the_cluster_is_forgotten() -> None:
+    """From then on requests are sent as they are again, for no plan would have it probed."""
+    ring = Ring("one")
+    ring.suspect()
+    assert ring.ask() == "two"
+    assert "execution_profile" in ring.session.arguments[-1]
+    del ring.session.hosts[0]
+    ring.clock.advance(1.0)
+    for _ in range(2):
+        assert ring.ask() == "two"
+    assert "execution_profile" not in ring.session.arguments[-1]
+    assert ring.probed == []
+
+
 def test_all_hosts_may_be_suspect() -> None:
     """When all hang, they are asked in the order of the policy."""
     ring = Ring(*HOSTS)
