@@ -118,10 +118,18 @@ TARGETS = [
             "maps": "maps on one executor go from 1 to 50",
         }.items()
     ),
-    _most(
-        "latency/median", "submit to answer, one at a time, median", "session.execute", "x", 1.1, 1
+    *(
+        _most(
+            f"{prefix}latency/{key}",
+            f"submit to answer, one at a time, {server}, {key}",
+            "session.execute",
+            "x",
+            1.1,
+            1,
+        )
+        for prefix, server in (("", "stub server"), ("node-", "real node"))
+        for key in ("median", "p99")
     ),
-    _most("latency/p99", "submit to answer, one at a time, p99", "session.execute", "x", 1.1, 1),
     Target("fairness", "the slowest of 10 maps on one executor", "the fastest", "x", 0.8, 0.95),
     Target(
         "fairness/first end",
