@@ -38,9 +38,12 @@ def flatness(cpu: Mapping[Any, Sequence[float]], reference: Any) -> Spread:
     return Spread(max(medians) / min(medians) - 1, min(rounds), max(rounds))
 
 
+def _cpu(samples: Mapping[str, Sequence[Sample]]) -> dict[str, list[float]]:
+    return {name: [each.cpu_per_request for each in taken] for name, taken in samples.items()}
+
+
 def _flatness(samples: Mapping[str, Sequence[Sample]], reference: str) -> dict[str, float]:
-    cpu = {name: [each.cpu_per_request for each in taken] for name, taken in samples.items()}
-    return flatness(cpu, reference).asdict()
+    return flatness(_cpu(samples), reference).asdict()
 
 
 def _windowed(session: Any, statement: Any, rows: Any, concurrency: int) -> int:
@@ -87,7 +90,7 @@ def concurrency_sweep(context: Context) -> Result:
     for key, taken in summary(samples).items():
         name, concurrency = key.split("/")
         curves[name][concurrency] = taken
-    cpu = {key: [each.cpu_per_request for each in taken] for key, taken in samples.items()}
+    cpu = _cpu(samples)
     alone = {each: cpu[f"{OURS}/{each}"] for each in CONCURRENCIES}
     over = {each: ratios(cpu[f"{OURS}/{each}"], cpu[f"{CHAIN}/{each}"]) for each in CONCURRENCIES}
     return {

@@ -163,12 +163,12 @@ class Dispatcher:
             return True, None
         finally:
             call.finish()
-        if gate.has_unwanted:
+        if gate.unwanted:
             self._end_unwanted(gate)
         return outcome
 
     def _end_unwanted(self, gate: Owner) -> None:
-        for unwanted in gate.unwanted():
+        for unwanted in gate.take_unwanted():
             self.end_aside(unwanted)
 
     def _settle_late(

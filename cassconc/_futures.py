@@ -45,7 +45,8 @@ class CallFuture(Future):  # type: ignore[type-arg]
         # set once, and cleared when the call has ended
         "gate", "window", "position", "call", "request",
         # who sends the call
-        "response", "limit", "deadline", "tries")  # fmt: skip
+        "response", "limit", "deadline", "tries",
+    )  # fmt: skip
 
     def __init__(
         self,

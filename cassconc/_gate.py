@@ -163,11 +163,10 @@ class Gate(Lines):
         with self.lock:
             self._counts.retried += 1
 
-    def unwanted(self) -> List[CallFuture]:
+    def take_unwanted(self) -> List[CallFuture]:
         """Return the calls that were put aside and are to be ended, each once."""
         with self.lock:
-            self.has_unwanted = False
-            unwanted, self._unwanted = self._unwanted, []
+            unwanted, self.unwanted = self.unwanted, []
             return unwanted
 
     def sent(self, call: CallFuture, attempt: int, response: Any) -> bool:

@@ -91,8 +91,8 @@ class Isolation:
 
     def _sweep(self) -> None:
         """Forget the hosts that were taken out of the cluster: nobody would ever probe them."""
-        self._next_sweep = self._clock.monotonic() + _FIRST_INTERVAL
         with self._lock:
+            self._next_sweep = self._clock.monotonic() + _FIRST_INTERVAL
             hosts = [each.host for each in (*self.suspects.values(), *self._cleared.values())]
         gone = [id(host) for host in hosts if not is_known(self._session, host)]
         with self._lock:

@@ -29,8 +29,7 @@ class Lines:
         self._in_flight: Set[CallFuture] = set()
         self._unsent: Dict[CallFuture, None] = {}  # of these, those that nobody has claimed
         self._aside: Set[CallFuture] = set()  # they are to be tried again
-        self._unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
-        self.has_unwanted = False  # whether there are such
+        self.unwanted: List[CallFuture] = []  # put aside, and nobody will try them again
         self._dropped: List[CallFuture] = []  # to be let go when the lock is released
         self._counts = Counts()
         # what `Gate.wait` waits for besides: futures whose callbacks run, and what was `hold`
@@ -90,11 +89,10 @@ class Lines:
         self._unsent.pop(call, None)
         if (
             window is not None
-            and (exception is not None or window.heeds_successes)
+            and (exception is not None or window.max_errors is not None)
             and window.settled(call, exception)
         ):
-            self._unwanted += [each for each in self._aside if not self._wants(each)]
-            self.has_unwanted = True
+            self.unwanted += [each for each in self._aside if not self._wants(each)]
             for each in tuple(self._waiting):
                 if each._state is PENDING and not self._wants(each):
                     self._drop(each)
@@ -118,8 +116,7 @@ class Lines:
                     self._drop(call)
                 else:
                     self._aside.add(call)
-                    self._unwanted.append(call)
-                    self.has_unwanted = True
+                    self.unwanted.append(call)
             if len(self._in_flight) > self.concurrency:
                 self._take_back(call)  # a signal handler has submitted another one just now
                 break

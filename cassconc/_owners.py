@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ContextManager, List, Optional, Protocol, Tuple
+from typing import Any, ContextManager, List, Optional, Protocol, Tuple, Union
 
 AnyCall = Any  # a CallFuture, whose module needs this one
 
@@ -28,8 +28,8 @@ class Owner(Protocol):
     ) -> Tuple[bool, AnyCall]: ...
     def retried(self) -> None: ...
     @property
-    def has_unwanted(self) -> bool: ...
     def unwanted(self) -> List[AnyCall]: ...
+    def take_unwanted(self) -> List[AnyCall]: ...
     def cancel(self, call: AnyCall) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
@@ -40,7 +40,7 @@ class Observer(Protocol):
 
     closed: bool  # nothing more is wanted
     last: float  # what comes later in the input is not wanted; guarded by the gate's lock
-    heeds_successes: bool  # `settled` is to be told of them, too
+    max_errors: Union[int, float, None]  # with it, `settled` is to be told of successes, too
 
     def settled(self, call: AnyCall, exception: Optional[BaseException]) -> bool:
         """Note an outcome; returns whether less is wanted now. The gate's lock is held."""

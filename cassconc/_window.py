@@ -41,7 +41,6 @@ class Window:
         self._gate = gate
         self.return_exceptions = return_exceptions or max_errors is not None
         self.max_errors = max_errors
-        self.heeds_successes = max_errors is not None
         # The call that the consumer waits for, or True for any, and what it waits at.
         self.awaited: Optional[Tuple[object, Signal]] = None
         self.ended_calls: Optional[weakref.ref[Deque[AnyFuture]]] = None
@@ -55,7 +54,10 @@ class Window:
         weakref.finalize(self, _report, title, self._failures)
 
     def settled(self, call: AnyFuture, exception: Optional[BaseException]) -> bool:
-        """Note an outcome; returns whether less is wanted now. The gate's lock is held."""
+        """Note an outcome; returns whether less is wanted now. The gate's lock is held.
+
+        Without `max_errors`, only failures need be told.
+        """
         self._ended_count += 1
         if exception is not None:
             self._failed_count += 1
@@ -64,9 +66,7 @@ class Window:
             return False
         position: int = call.position  # type: ignore[union-attr]
         if self.max_errors is None:
-            if exception is None or self.return_exceptions:
-                return False
-            return self._end_at(position)
+            return not self.return_exceptions and self._end_at(position)
         if not self._is_over_budget():
             return False
         # the failure that is too many is not yielded, so it is not wanted, either

@@ -361,8 +361,8 @@ BREAKAGES = [
     Breakage(
         10,
         "_window.py",
-        "            if exception is None or self.return_exceptions:\n",
-        "            if exception is None:\n",
+        "return not self.return_exceptions and self._end_at(position)",
+        "return self._end_at(position)",
         "a failure ends a `map` with `return_exceptions=True`",
         ("test_with_return_exceptions_nothing_stops[None-True]",),
     ),
