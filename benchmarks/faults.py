@@ -155,6 +155,7 @@ def run_all(
     settings: Settings,
     compare: Callable[[Case], bool],
     heap: str,
+    yaml: dict[str, Any],
     save: Callable[[Sequence[Result]], None],
 ) -> list[Result]:
     """Run the cases, each on the ring that it needs, and show each row as it comes."""
@@ -163,9 +164,9 @@ def run_all(
         here = [case for case in cases if case.overloaded is overloaded]
         if not here:
             continue
-        nodes, yaml = (1, OVERLOADED) if overloaded else (3, DURABLE)
+        nodes, settings_of_nodes = (1, OVERLOADED) if overloaded else (3, yaml)
         _say(f"Starting {nodes} node{'s' * (nodes > 1)} ...")
-        with LocalCluster(nodes, heap=heap, yaml=yaml) as ring:
+        with LocalCluster(nodes, heap=heap, yaml=settings_of_nodes) as ring:
             bench = Bench(ring, settings, compare)
             if not overloaded:
                 bench.warm_up()
@@ -249,6 +250,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument("--no-retry", action="store_true", help="ours without its retry")
     parser.add_argument("--no-driver", action="store_true", help="without the comparison")
+    parser.add_argument(
+        "--commitlog-sync",
+        choices=("batch", "periodic"),
+        default="batch",
+        help="of the nodes (default: %(default)s); Cassandra's default is periodic, which is "
+        "faster, and nodes that are killed together lose what they have acknowledged last",
+    )
     parser.add_argument("--heap", default="384M", help="of each node (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the faults")
     arguments = parser.parse_args()  # fmt: skip
@@ -288,8 +296,9 @@ def main() -> int:
         for path in arguments.output:
             write(path, results, settings)
 
+    yaml = DURABLE if arguments.commitlog_sync == "batch" else {}
     try:
-        results = run_all(cases, settings, compare, arguments.heap, save)
+        results = run_all(cases, settings, compare, arguments.heap, yaml, save)
     except NodeError as error:
         print(error, file=sys.stderr)
         return 2

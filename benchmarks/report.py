@@ -2,8 +2,8 @@
 
     python benchmarks/report.py [RESULTS.json ...]
 
-Without files, all of benchmarks/results/*.json, in the order of their dates: those of bench.py,
-and of profile_request.py. Every run has a column in the table of targets; the rest of the page is
+Without files, benchmarks/results/run-*.json of bench.py and profile-*.json of profile_request.py,
+in the order of their dates. Every run has a column in the table of targets; the rest of the page is
 that of the last one. The same results give the same page.
 """
 
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder; default: docs")
     arguments = parser.parse_args()
-    paths = arguments.results or sorted(RESULTS.glob("*.json"))
+    paths = arguments.results or [*RESULTS.glob("run-*.json"), *RESULTS.glob("profile-*.json")]
     if not paths:
         raise SystemExit(f"there are no results in {RESULTS}: make bench first")
     found = sorted(

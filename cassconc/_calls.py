@@ -84,7 +84,7 @@ def take(statement: Any, given: Any, position: Optional[int] = None) -> Taken:
 
     Raises `TypeError` for parameters that are no sequence and no dict, and for those of a
     statement that has its own, and `ValueError` where a prepared statement has other markers:
-    the driver would store nulls for what is missing.
+    the driver would take `UNSET_VALUE` for what is missing.
     """
     # type, not isinstance: a Mock(spec=PreparedStatement) has no columns to compare with
     if issubclass(type(statement), PreparedStatement):

@@ -135,7 +135,7 @@ class CassandraExecutor(Maps):
             Its `shutdown`, and leaving its `with` block, do nothing.
 
         Raises:
-            TypeError: There is no such option, or `timeout` is no number.
+            TypeError: There is no such option, `timeout` is no number, or `retry` no `Retry`.
             ValueError: `timeout` is negative, or there is no such execution profile.
         """
         unknown = options.keys() - RequestOptions.__annotations__.keys()

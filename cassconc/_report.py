@@ -14,7 +14,7 @@ class FailuresOfType:
 
     Attributes:
         count: How many there were.
-        first, last: The first and the last one, in the order in which they happened. Their
+        first, last: The first and the last one that were added. Their
             attribute `call` says which call it was.
         positions: Where the first hundred stand in the input.
     """
@@ -33,7 +33,9 @@ class FailureReport:
     few lines for a person, without parameter values.
 
     Attributes:
-        types: A dict from the name of a type to its `FailuresOfType`.
+        types: A dict from the name of a type to what has failed with it: `count`, an int;
+            `first` and `last`, the exceptions that were added first and last; and `positions`, a
+            list of the first hundred places in the input.
     """
 
     def __init__(self) -> None:

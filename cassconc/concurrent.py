@@ -1,6 +1,6 @@
 """Drop-in replacements for `cassandra.concurrent`: the same names, arguments and results.
 
-Moving over is one changed import:
+Moving over is one changed import::
 
     from cassconc.concurrent import execute_concurrent_with_args
 
@@ -107,8 +107,9 @@ def execute_concurrent(
         concurrency: How many statements are in flight at once, at most.
         raise_on_first_error: Raise the first failure, and send nothing that comes later; otherwise
             a failure is the `result_or_exc` of its `ExecutionResult`.
-        results_generator: Return a generator. It takes and sends `max(10 * concurrency, 1000)`
-            calls at once and the rest as it is consumed (the driver's starts `concurrency`).
+        results_generator: Return a generator. It takes `max(10 * concurrency, 1000)` calls
+            from the input at once, sends `concurrency` of them at a time, and takes the rest as
+            it is consumed (the driver's starts `concurrency`).
         execution_profile: The execution profile, or its name. It sets the time limit, too.
 
     Returns:

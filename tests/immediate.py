@@ -1,4 +1,4 @@
-"""The smallest sessions there can be, and the fastest: they answer inside `execute_async`."""
+"""The smallest session there can be, and the fastest: it answers inside `execute_async`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,6 @@ import sys
 from typing import Any, Callable
 
 from tests.waits import Background
-
-
-class ImmediateSession:
-    """The smallest session: it answers inside `execute_async`, and keeps nothing.
-
-    Args:
-        respond: Called with the parameters of each request; returns the rows, or an exception,
-            with which the request fails.
-    """
-
-    def __init__(self, respond: Callable[[Any], Any] = lambda parameters: []) -> None:
-        self.respond = respond
-        self.sent = 0
-
-    def execute_async(self, statement: Any, parameters: Any = None, **_: Any) -> ImmediateResponse:
-        """Answer a request."""
-        self.sent += 1
-        return ImmediateResponse(self.respond(parameters))
 
 
 class ImmediateResponse:
@@ -51,19 +33,20 @@ class ImmediateResponse:
 class _HeldResponse(ImmediateResponse):
     def __init__(self) -> None:
         super().__init__([])
-        self.answer: Callable[[], Any] = int
+        self.release: Callable[[], Any] = int
 
     def add_callbacks(self, *args: Any, **kwargs: Any) -> None:
         add = super().add_callbacks
-        self.answer = lambda: add(*args, **kwargs)
+        self.release = lambda: add(*args, **kwargs)
 
 
-class Immediate:
-    """The smallest session there can be, and the fastest: it answers inside `execute_async`.
+class ImmediateSession:
+    """A session that answers inside `execute_async`, and keeps nothing.
 
     Args:
-        fails: Whether a request fails, by its number; the error is a new `OSError` each time.
-        raises: Whether `execute_async` raises that error.
+        respond: Called with the parameters of each request; returns the rows, or an exception,
+            with which the request fails.
+        raises: Whether `execute_async` raises that exception.
         held: Whether the first request waits for `release`.
     """
 
@@ -71,33 +54,33 @@ class Immediate:
 
     def __init__(
         self,
-        fails: Callable[[int], bool] = lambda number: False,
+        respond: Callable[[Any], Any] = lambda parameters: [],
         *,
         raises: bool = False,
         held: bool = False,
     ) -> None:
-        self.fails = fails
+        self.respond = respond
         self.raises = raises
         self.sent = 0
         self.depth = 0  # of the stack below execute_async, at most
         self._held = _HeldResponse() if held else None
 
-    def execute_async(self, *args: Any, **kwargs: Any) -> Any:
+    def execute_async(self, statement: Any, parameters: Any = None, **_: Any) -> ImmediateResponse:
         """Count a request, and answer it."""
-        number, self.sent = self.sent, self.sent + 1
-        if number % 500 == 0:
+        self.sent += 1
+        if self.sent % 500 == 1:
             self.depth = max(self.depth, _depth())
-        if number == 0 and self._held is not None:
+        if self.sent == 1 and self._held is not None:
             return self._held
-        error = OSError(number) if self.fails(number) else None
-        if error is not None and self.raises:
-            raise error
-        return ImmediateResponse([] if error is None else error)
+        answer = self.respond(parameters)
+        if self.raises and isinstance(answer, BaseException):
+            raise answer
+        return ImmediateResponse(answer)
 
     def release(self) -> None:
         """Answer the first request, on a thread of its own; fail if that does not come back."""
         assert self._held is not None
-        Background(self._held.answer).result()
+        Background(self._held.release).result()
 
 
 def _depth() -> int:

@@ -1,12 +1,14 @@
 """A conformance suite: what every executor with the interface of `CassandraExecutor` must do.
 
+All of it in one test::
+
     def make_executor(session, concurrency):
         return CassandraExecutor(session, concurrency)
 
     def test_conformance():
         check_executor(make_executor)
 
-or one test for each rule::
+Or one test for each rule::
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_rule(check):

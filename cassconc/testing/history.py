@@ -11,7 +11,7 @@ __all__ = ["History"]
 class History:
     """A list of events, in the order in which they happened. Thread-safe.
 
-    Its `str` is one numbered line per event, so `hypothesis.note(session.history)` shows how a
+    Its `repr` is one numbered line per event, so `hypothesis.note(session.history)` shows how a
     failing example went.
     """
 
@@ -30,7 +30,7 @@ class History:
         with self._lock:
             return list(self._events)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         events = self.events
         width = len(str(len(events)))
         return "\n".join(f"{n:{width}}. {event}" for n, event in enumerate(events, 1))

@@ -1,6 +1,8 @@
-"""Fixtures for pytest; a conftest.py asks for them by name.
+"""Fixtures for pytest.
 
-pytest_plugins = ["cassconc.testing.plugin"]
+A conftest.py loads them::
+
+    pytest_plugins = ["cassconc.testing.plugin"]
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from cassconc import CassandraExecutor, Retry
 from cassconc._clock import SystemClock
 from cassconc._threads import HelperThreads
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-from tests.attacks.helpers import At, shut_down
+from tests.attacks.helpers import shut_down
 from tests.exits import run_python
+from tests.tracing import At
 from tests.waits import Background, logged, occurs, outcome
 
 CQL = "SELECT 1"

@@ -13,8 +13,8 @@ from cassandra import OperationTimedOut
 
 from cassconc import CassandraExecutor
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-from tests.attacks.helpers import At, shut_down
-from tests.promises.test_11_closing import InterruptAtLine
+from tests.attacks.helpers import shut_down
+from tests.tracing import At, InterruptAtLine
 from tests.waits import Background, logged, outcome
 
 CQL = "SELECT 1"

@@ -11,7 +11,8 @@ from cassconc import CassandraExecutor, Retry
 from cassconc._futures import CallFuture
 from cassconc._gate import Gate
 from cassconc.testing import ManualClock, ScriptedSession
-from tests.attacks.helpers import At, PlainSession, shut_down
+from tests.attacks.helpers import PlainSession, shut_down
+from tests.tracing import At
 from tests.waits import Background, logged, occurs, outcome
 
 CQL = "SELECT 1"

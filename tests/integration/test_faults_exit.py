@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.helpers import USERS, user
+from tests.integration.helpers import REACTOR, USERS, user
 from tests.integration.programs import run_program
 from tests.protocol import ScriptedServer, ServerRequest
 
@@ -217,7 +217,16 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+_FORK = pytest.param(
+    "fork",
+    marks=pytest.mark.skipif(
+        REACTOR.endswith("AsyncioConnection"),
+        reason="the driver's asyncio reactor cannot connect in a forked child",
+    ),
+)
+
+
+@pytest.mark.parametrize("method", [_FORK, "spawn", "forkserver"])
 def test_children_of_multiprocessing(server: ScriptedServer, method: str) -> None:
     """They make sessions of their own, and do no harm to what their parent has in flight."""
     held: list[ServerRequest] = []

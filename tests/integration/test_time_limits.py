@@ -418,7 +418,7 @@ def test_a_limit_after_a_retry_of_the_driver(server: ScriptedServer) -> None:
             second = server.requests(20)
             others = [executor.submit(select, n) for n in range(100, 120)]
             third = server.requests(20)
-            assert asked(second) == list(range(20))
+            assert sorted(asked(second)) == list(range(20))  # the driver has two threads for it
             clock.advance(LIMIT)  # for all; the others were just sent in the same instant
             assert {type(failure_of(each)) for each in futures + others} == {OperationTimedOut}
             fresh = [executor.submit(select, n) for n in range(200, 260)]

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cassandra.policies import WhiteListRoundRobinPolicy
 from cassandra.query import SimpleStatement
 
 from cassconc.testing.node import LocalCluster, Node, NodeError
+from tests.processes import comes_true, processes
 
 # Measured: without Java's second compiler, a start costs 5.7 s of CPU instead of 9.6.
 QUICK = ("-XX:TieredStopAtLevel=1",)
@@ -35,27 +35,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert_nothing_left(tmp_path)
 
 
-def processes(text: object) -> list[int]:
-    """The ids of the running processes with this text in their command line."""
-    command = ["ps", "-axww", "-o", "pid=", "-o", "args="]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if str(text) in line]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
-    """Poll until the condition holds; returns whether it does in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def assert_nothing_left(temporary: Path) -> None:
     """Neither a process nor a folder of a cluster is left."""
-    assert eventually(lambda: not processes(temporary)), processes(temporary)
-    assert eventually(lambda: not list(temporary.glob("cassconc-*")))
+    assert comes_true(lambda: not processes(temporary)), processes(temporary)
+    assert comes_true(lambda: not list(temporary.glob("cassconc-*")))
 
 
 @contextmanager

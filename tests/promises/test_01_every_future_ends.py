@@ -28,7 +28,7 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
-from tests.immediate import Immediate
+from tests.immediate import ImmediateSession
 from tests.stage import statements
 from tests.waits import LIMIT, Background, end_all, eventually, occurs, outcome
 
@@ -396,7 +396,7 @@ def test_an_interrupt_in_the_middle_of_many_harms_no_other_call() -> None:
     The others succeed, although most of them are sent by a helper thread.
     """
 
-    class Session(Immediate):
+    class Session(ImmediateSession):
         def execute_async(self, *args: Any, **kwargs: Any) -> Any:
             if self.sent == 500:
                 self.sent += 1

@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from cassconc import CassandraExecutor
-from tests.promises.test_11_closing import InterruptAtLine
 from tests.stage import CQL, staged
+from tests.tracing import InterruptAtLine
 from tests.waits import Background
 
 LIMIT = 10.0

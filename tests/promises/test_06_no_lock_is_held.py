@@ -22,7 +22,7 @@ from cassconc import CassandraExecutor, Retry, RetryEvent, execute_concurrent_as
 from cassconc.testing import ManualClock, Script, ScriptedRequest, ScriptedSession
 from cassconc.testing.strategies import scripts
 from tests.exits import run_python
-from tests.immediate import Immediate
+from tests.immediate import ImmediateSession
 from tests.waits import LIMIT, Background, occurs, outcome
 
 PROBE = "SELECT 'probe'"
@@ -76,7 +76,7 @@ class _Locks:
         retrying = self.executor.with_options(timeout=None, retry=Retry(attempts=1))
         retrying.submit(PROBE).cancel()
         self.executor.submit(int)
-        execute_concurrent_async(Immediate(), [])  # helper threads
+        execute_concurrent_async(ImmediateSession(), [])  # helper threads
 
 
 class _Session(ScriptedSession):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import linecache
-import sys
 import threading
 from concurrent.futures import TimeoutError
-from types import FrameType
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from cassandra import OperationTimedOut
@@ -21,6 +18,7 @@ from cassconc import (
 )
 from cassconc.testing import ScriptedRequest, ScriptedSession, echo
 from tests.stage import CQL, Boom, Stage, Taken, failure, idempotent, staged, value, values
+from tests.tracing import InterruptAtLine
 from tests.waits import LIMIT, Background, occurs
 
 
@@ -474,51 +472,6 @@ def test_ctrl_c_in_the_loop_body_ends_the_with_block() -> None:
         assert cancelled[0].cancelled()
         stats = stage.executor.stats()
         assert (stats.succeeded, stats.cancelled, stats.submitted) == (3, 18, 21)
-
-
-class InterruptAtLine:
-    """Raises `KeyboardInterrupt` on this thread, at a line of `cassconc`, as a signal would.
-
-    The end of a `with` block is spared: the line of its head is reported once more before the
-    block is left, and there no signal handler ever runs; nor does one at `try:`, which does
-    nothing, and which no block around it protects.
-
-    Args:
-        number: Which of the lines that are run, from 0.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._left = number
-        self.struck: Optional[str] = None
-
-    def __enter__(self) -> InterruptAtLine:
-        self._before = sys.gettrace()
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith("cassconc.") or name.startswith("cassconc.testing"):
-            return None
-        path, last = frame.f_code.co_filename, 0
-
-        def trace(frame: FrameType, event: str, arg: Any) -> Any:
-            nonlocal last
-            if event == "line" and self.struck is None:
-                before, last = last, frame.f_lineno
-                text = linecache.getline(path, last).lstrip()
-                leaves = last < before and text.startswith("with ")
-                spared = leaves or text.startswith("try:")
-                if self._left == 0 and not spared:
-                    self.struck = f"{path}:{last}"
-                    raise KeyboardInterrupt
-                self._left -= not spared
-            return trace
-
-        return trace
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -9,9 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +32,7 @@ from cassconc.testing.node import (
 from cassconc.testing.node._addresses import reserve
 from cassconc.testing.node._existing import existing_cluster
 from cassconc.testing.node._process import Supervisor
+from tests.processes import comes_true, processes
 
 # What the launcher asks of a node: the log lines that it looks for, in its own log and in those of
 # the nodes it knows, and the two answers to the question for the schema. `test` in its yaml says
@@ -100,28 +100,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     assert_nothing_left(temporary)
 
 
-def processes(text: object) -> list[int]:
-    """The ids of the running processes with this text in their command line."""
-    listed = subprocess.run(
-        ["ps", "-axww", "-o", "pid=", "-o", "args="], capture_output=True, text=True
-    ).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if str(text) in line]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
-    """Poll until the condition holds; returns whether it does in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def assert_nothing_left(temporary: Path) -> None:
     """Neither a file nor a process is left."""
-    assert eventually(lambda: not any(temporary.iterdir())), list(temporary.iterdir())
-    assert eventually(lambda: not processes(temporary)), processes(temporary)
+    assert comes_true(lambda: not any(temporary.iterdir())), list(temporary.iterdir())
+    assert comes_true(lambda: not processes(temporary)), processes(temporary)
 
 
 @contextmanager
@@ -504,13 +486,13 @@ def test_a_supervisor_runs_signals_and_ends_processes(environment: Path) -> None
         assert supervisor.folder.parent == environment
         assert supervisor.state("a") == (False, None)
         supervisor.start("a", ["sh", "-c", "echo up; exit 3"], log)
-        assert eventually(lambda: supervisor.state("a") == (False, 3))
+        assert comes_true(lambda: supervisor.state("a") == (False, 3))
         assert log.read_text() == "up\n"
         assert supervisor.start("a", ["sleep", "600"], log) == (True, None)
         with pytest.raises(NodeError, match="runs already"):
             supervisor.start("a", ["sleep", "600"], log)
         supervisor.signal("a", signal.SIGKILL)
-        assert eventually(lambda: supervisor.state("a") == (False, -9))
+        assert comes_true(lambda: supervisor.state("a") == (False, -9))
         with pytest.raises(NodeError, match="FileNotFoundError"):
             supervisor.start("b", ["/no/such/program"], log)
     with pytest.raises(NodeError, match="closed"):
@@ -534,7 +516,7 @@ def test_what_is_stopped_does_nothing_any_more(environment: Path) -> None:
     with closing(Supervisor()) as supervisor:
         log = supervisor.folder / "log"
         supervisor.start("a", [sys.executable, "-c", BUSY], log)
-        assert eventually(lambda: log.read_text() == "busy\n")
+        assert comes_true(lambda: log.read_text() == "busy\n")
         (process,) = processes('print("busy"')
         for _ in range(20):
             supervisor.signal("a", signal.SIGSTOP)
@@ -544,7 +526,7 @@ def test_what_is_stopped_does_nothing_any_more(environment: Path) -> None:
             supervisor.signal("a", signal.SIGCONT)
         supervisor.signal("a", signal.SIGSTOP)
         assert supervisor.signal("a", signal.SIGKILL)
-        assert eventually(lambda: supervisor.state("a") == (False, -9))
+        assert comes_true(lambda: supervisor.state("a") == (False, -9))
         assert supervisor.signal("a", signal.SIGSTOP) == (False, -9)
 
 
@@ -558,7 +540,7 @@ def test_the_nodes_of_a_killed_supervisor_end(environment: Path) -> None:
         supervisor.start("a", ["sleep", "611.5"], supervisor.folder / "log")
         (process,) = set(processes(ours)) - others
         os.kill(process, signal.SIGKILL)
-        assert eventually(lambda: not processes("sleep 611.5"))
+        assert comes_true(lambda: not processes("sleep 611.5"))
         with pytest.raises(NodeError, match="is gone"):
             supervisor.state("a")
 
@@ -633,7 +615,7 @@ def test_check_tells_of_a_node_that_ended_by_itself(environment: Path) -> None:
         one.start()
         (process,) = processes(environment / cluster_folder(environment) / one.address)
         os.kill(process, signal.SIGKILL)
-        assert eventually(lambda: not one.is_running)
+        assert comes_true(lambda: not one.is_running)
         with pytest.raises(NodeError, match=r"killed by signal 9 while it served; .*Startup compl"):
             cluster.check()
         one.start()
