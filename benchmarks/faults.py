@@ -56,7 +56,9 @@ class Result:
     under_load: bool
     driver_seconds: float | None = None
     driver_failed: dict[str, int] = dataclasses.field(default_factory=dict)
-    driver_unended: int = 0
+    driver_hung: bool = False
+    driver_untold: int = 0
+    driver_wrong: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def is_bad(self) -> bool:
@@ -67,11 +69,11 @@ class Result:
         """The row, for a person."""
         driver = "" if self.driver_seconds is None else f"{self.driver_seconds:.0f}"
         drivers_failures = _counts(self.driver_failed)
-        if self.driver_unended:
+        if self.driver_hung:
             driver = f"hangs (given up after {driver})"
-            drivers_failures = ", ".join(
-                filter(None, [drivers_failures, f"{self.driver_unended:,} never ended"])
-            )
+        if self.driver_untold:
+            untold = f"{self.driver_untold:,} without an outcome"
+            drivers_failures = ", ".join(filter(None, [drivers_failures, untold]))
         return [
             self.name,
             f"{self.statements:,}",
@@ -123,8 +125,8 @@ class Bench:
             theirs, _, _ = self._run(case, drivers)
             result.driver_seconds = theirs.seconds
             result.driver_failed = dict(theirs.failed)
-            if theirs.hung:
-                result.driver_unended = theirs.never_sent
+            result.driver_hung, result.driver_untold = theirs.hung, theirs.never_sent
+            result.driver_wrong = theirs.wrong
         return result
 
     def _run(self, case: Case, load: Load) -> tuple[Account, int | None, bool]:
@@ -196,6 +198,8 @@ def _show(result: Result) -> None:
         _say(f"  for example {name}: {example}")
     for wrong in result.wrong[:20]:
         _say(f"  WRONG: {wrong}")
+    for wrong in result.driver_wrong[:20]:
+        _say(f"  the driver's: {wrong}")
 
 
 def _say(text: str) -> None:
