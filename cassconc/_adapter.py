@@ -38,6 +38,9 @@ class Sink(Protocol):
     def ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> bool:
         """Note an outcome on the clock's thread, and return whether it counts."""
 
+    def end_unsent(self, call: CallFuture) -> None:
+        """End a call that is not wanted any more, and was not sent."""
+
     def end_aside(self, call: CallFuture) -> None:
         """End a call that is not tried again after all, with the failure that it has."""
 
@@ -129,6 +132,9 @@ class Adapter:
         attempt = call.attempt
         try:
             if not call.gate.claim(call):
+                return
+            if not call.gate.wants(call):  # its map has ended since its turn came
+                sink.end_unsent(call)
                 return
             statement, parameters, context, options = call.request
             attempt = call.attempt

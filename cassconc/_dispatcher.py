@@ -80,16 +80,35 @@ class Dispatcher:
     def fetch_page(self, request: Request, call: Any) -> Any:
         """Send the request for a later page of a call, wait for it, and return its result."""
         page = CallFuture(self.pages, request, call)
-        self.pages.enter(page)
-        self._adapter.send(page, self)
+        try:
+            self.pages.enter(page)
+            self._adapter.send(page, self)
+        except BaseException:  # an interrupt; it ends, or is sent, and nobody waits for it
+            self.pages.recover()
+            page.finish()
+            self._leave()
+            raise
         return page.result()
 
     def send_soon(self, call: CallFuture) -> None:
         """Leave an admitted call to a helper thread."""
         self._leave()
 
+    def end_unsent(self, call: CallFuture) -> None:
+        """End a call that was claimed and is not wanted any more, on a helper thread."""
+        helper_threads.run(functools.partial(self._end_unsent, call))
+
+    def _end_unsent(self, call: CallFuture) -> None:
+        if call.attempt > 1:
+            self.end_aside(call)
+            return
+        call.gate.cancel(call, claimed=True)
+        call.finish()
+        self._leave()
+
     def end_aside(self, call: CallFuture) -> None:
         """End a call that was put aside, with the failure that it has."""
+        self._retrier.tell_attempts(call)
         if self._settle(call, None, None, call._exception, True)[1]:
             self._leave()
 
@@ -119,7 +138,8 @@ class Dispatcher:
 
     def ended_by_watch(self, call: CallFuture, attempt: int, error: BaseException) -> bool:
         """End an attempt from the clock's thread; returns whether that outcome counts."""
-        if isinstance(error, OperationTimedOut):
+        has_answered = _driver.awaits_agreement(call.response)
+        if isinstance(error, OperationTimedOut) and not has_answered:
             self._isolation.timed_out(error.last_host)
         counts, admitted = self._fail(call, attempt, error)
         if admitted is not None:
@@ -128,12 +148,11 @@ class Dispatcher:
 
     def _fail(self, call: CallFuture, attempt: int, error: BaseException) -> Outcome:
         """End a call unless it is tried again."""
-        described, window = call.call, call.window
+        described = call.call
         if isinstance(error, Exception) and described is not None:
-            position = None if window is None else call.position
             request = call.request
             sent = described[0] if request is None else request[0]
-            error = own(error, Call(*described, position), sent)
+            error = own(error, Call(*described, call.position), sent)
             try:
                 taken = self._retrier.take(call, attempt, error, self)
             except Exception:  # of a `Retry` of the caller's own, or no thread is to be had

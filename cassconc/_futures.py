@@ -54,7 +54,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         request: Any,
         call: Tuple[Any, Any],
         window: Optional[Observer] = None,
-        position: int = 0,
+        position: Optional[int] = None,
     ) -> None:
         # Future.__init__ would make a condition, and lists that are seldom used
         self._state = PENDING
@@ -69,7 +69,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         self.attempt = 0
         self.gate = gate
         self.window = window
-        self.position = position
+        self.position: Any = position  # an int where there is a window, and None elsewhere
         self.call: Optional[Tuple[Any, Any]] = call
         self.request = request
         self.response: Any = None
@@ -117,7 +117,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         window = self.window
         if window is not None:
             window.ended(self)
-        else:
+        elif self.position is None:  # else it is handed out with its result
             self.call = None
         self.let_go()
         if self.calls_back:

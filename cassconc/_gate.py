@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from ._futures import FINISHED, PENDING, CallFuture, Outcome, called_back_gate
+from ._futures import FINISHED, PENDING, RUNNING, CallFuture, Outcome, called_back_gate
 from ._lines import TOO_LATE, Lines
 from ._stats import Stats
 from ._threads import helper_threads
@@ -58,7 +58,7 @@ class Gate(Lines):
             if self._closed is not None:
                 raise RuntimeError(self._closed)
             self._counts.submitted += 1
-            if not self._wants(call):  # its map was aborted while its item was taken
+            if not self.wants(call):  # its map was aborted while its item was taken
                 self._drop(call)
             elif len(self._in_flight) < self.concurrency:
                 self._let_in(call)
@@ -132,7 +132,7 @@ class Gate(Lines):
         is admitted in its place.
         """
         with self.lock:
-            if call not in self._in_flight or call.attempt != attempt or not self._wants(call):
+            if call not in self._in_flight or call.attempt != attempt or not self.wants(call):
                 return TOO_LATE
             self._in_flight.remove(call)
             self._unsent.pop(call, None)
@@ -149,7 +149,7 @@ class Gate(Lines):
         admitted at once.
         """
         with self.lock:
-            if call not in self._aside or not self._wants(call):
+            if call not in self._aside or not self.wants(call):
                 return False, False
             self._aside.remove(call)
             if len(self._in_flight) < self.concurrency:
@@ -177,8 +177,11 @@ class Gate(Lines):
             call.response = response
             return True
 
-    def cancel(self, call: CallFuture) -> None:
-        """Cancel a call unless it was sent; then `finish` it."""
+    def cancel(self, call: CallFuture, claimed: bool = False) -> None:
+        """Cancel a call whose turn has not come, or that was `claimed` and is not sent.
+
+        Then `finish` it, and send who is admitted in its place.
+        """
         condition = call._condition
         # A finalizer that the collector runs while this thread has the lock must not wait for the
         # condition, for the order is the other way round; then the call goes on.
@@ -187,9 +190,12 @@ class Gate(Lines):
             return
         try:
             with self.lock:
-                if call._state is not PENDING:
+                if call._state is not (RUNNING if claimed else PENDING):
                     return
                 self._cancel(call)
+                if claimed:
+                    self._in_flight.discard(call)
+                    self._admit()
             call.tell_waiters()
         finally:
             condition.release()
@@ -200,7 +206,7 @@ class Gate(Lines):
         Returns those that are to be ended, because they were put aside.
         """
         with self.lock:
-            unwanted = [call for call in calls if not self._wants(call)]
+            unwanted = [call for call in calls if not self.wants(call)]
             for call in unwanted:
                 if call._state is PENDING:
                     self._drop(call)

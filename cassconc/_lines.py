@@ -51,14 +51,20 @@ class Lines:
         call._state = PENDING if call.attempt == 1 else RUNNING
         call.attempt -= 1
 
-    def _forget_ended(self) -> None:
-        self._waiting = collections.deque(each for each in self._waiting if not each.done())
-
     def _drop(self, call: CallFuture) -> None:
         self._cancel(call)  # nobody has this future but its map, so it has no callbacks
         self._dropped.append(call)
 
-    def _wants(self, call: CallFuture) -> bool:
+    def _forget_ended(self) -> None:
+        counts, before = self._counts, -1
+        while before != counts.submitted:
+            before = counts.submitted
+            waiting = collections.deque(each for each in self._waiting.copy() if not each.done())
+            # unless a signal handler has submitted meanwhile; none comes within a line like this
+            self._waiting = waiting if counts.submitted == before else self._waiting
+
+    def wants(self, call: CallFuture) -> bool:
+        """Return whether a call is still to be sent. It needs no lock."""
         if call._state is RUNNING and not self._retries:
             return False
         window = call.window
@@ -92,9 +98,10 @@ class Lines:
             and (exception is not None or window.max_errors is not None)
             and window.settled(call, exception)
         ):
-            self.unwanted += [each for each in self._aside if not self._wants(each)]
-            for each in tuple(self._waiting):
-                if each._state is PENDING and not self._wants(each):
+            # copies, for a signal handler may submit meanwhile
+            self.unwanted += [each for each in self._aside.copy() if not self.wants(each)]
+            for each in self._waiting.copy():
+                if each._state is PENDING and not self.wants(each):
                     self._drop(each)
             self._forget_ended()
         return True, self._admit()
@@ -110,7 +117,7 @@ class Lines:
             if not line:
                 break
             call = line[0]
-            let_in = self._wants(call) and self._let_in(call)
+            let_in = self.wants(call) and self._let_in(call)
             if not let_in and not call.done() and call not in self._in_flight:
                 if call._state is PENDING:
                     self._drop(call)
@@ -130,17 +137,22 @@ class Lines:
         return None
 
     def _complete(self) -> None:
-        for call in [each for each in self._in_flight if each.done()]:
-            self._in_flight.discard(call)
-            self._unsent.pop(call, None)
+        for call in self._in_flight.copy():
+            if call.done():
+                self._in_flight.discard(call)
+                self._unsent.pop(call, None)
         for call in set(self._unsent) - self._in_flight:
             self._let_in(call)
         while self._admit() is not None:
             pass
-        lines = [*self._waiting, *self._again]
-        queued = sum(not each.done() and each not in self._in_flight for each in lines)
-        self._counts.submitted = self._counts.ended() + queued
-        self._counts.submitted += len(self._in_flight) + len(self._aside)
+        counts, before = self._counts, -1
+        while before != counts.submitted:
+            before = counts.submitted
+            lines = [*self._waiting, *self._again]
+            queued = sum(not each.done() and each not in self._in_flight for each in lines)
+            submitted = counts.ended() + queued + len(self._in_flight) + len(self._aside)
+            # unless a signal handler has submitted meanwhile; none comes within a line like this
+            counts.submitted = submitted if counts.submitted == before else counts.submitted
 
     def _wake(self) -> None:
         for signal in self._waiters:

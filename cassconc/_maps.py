@@ -89,8 +89,7 @@ class Maps(Executor):
     ) -> Iterator[Any]:
         """Run a statement, or a callable, once for each item of the iterables.
 
-        Like `Executor.map` of Python 3.14, with four options more: `ordered`,
-        `return_exceptions`, `with_calls` and `max_errors`.
+        Like `Executor.map` of Python 3.14, with four options more, the last ones.
 
         Args:
             fn: A statement, which takes one iterable per parameter marker, or a callable, which
@@ -119,7 +118,6 @@ class Maps(Executor):
             TypeError: `fn` is neither statement nor callable, or an option is of the wrong type.
             ValueError: An option is out of range.
             RuntimeError: After `shutdown`.
-            concurrent.futures.TimeoutError: From the iterator; see `timeout`.
             Exception: Without `buffersize`, what the input raised, and `TypeError` or
                 `ValueError` for an item that does not fit the statement; with it, the iterator
                 raises them, at their place.

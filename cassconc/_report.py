@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ._calls import Call
 
@@ -60,7 +60,8 @@ class FailureReport:
         lines = [f"{self.count} failed"]
         for name, failures in self.types.items():
             first, last = _call_of(failures.first), _call_of(failures.last)
-            lines.append(f"{failures.count} {name}: first call {first}, last call {last}")
+            which = "" if first is None else f": first call {first}, last call {last}"
+            lines.append(f"{failures.count} {name}{which}")
         return "\n  ".join(lines)
 
 
@@ -90,3 +91,6 @@ class TooManyErrors(Exception):
             f"of {taken} calls taken {self.succeeded} succeeded, {self.failed} failed, "
             f"{never_sent} were never sent; {report}"
         )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.taken, self.never_sent, self.report)

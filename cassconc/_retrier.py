@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import re
 from typing import Any, Optional, Protocol
@@ -11,6 +12,7 @@ from ._clock import Clock
 from ._driver import TRANSIENT, is_shutdown
 from ._errors import add_note, set_attribute
 from ._futures import CallFuture, Outcome
+from ._lines import TOO_LATE
 from ._log import log_failure
 from ._retry import RetryEvent, Tries
 from ._threads import helper_threads
@@ -26,7 +28,7 @@ _TEXT = re.compile(
 _HARMLESS = re.compile(
     r"""\s*(?: SELECT\b
           | BEGIN\s+ (?:UNLOGGED\s+|COUNTER\s+)? BATCH\s+ USING\s+ TIMESTAMP\b
-          | (?!BEGIN\b) .*\bUSING\s+ (?:TTL\s+\S+\s+AND\s+)? TIMESTAMP\b )""",
+          | (?!\s*BEGIN\b) .*\bUSING\s+ (?:TTL\s+\S+\s+AND\s+)? TIMESTAMP\b )""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
@@ -60,14 +62,12 @@ class Retrier:
         if tries is None:
             return None
         is_transient = isinstance(error, TRANSIENT)
-        if is_transient or tries.exceptions:
-            _tell_attempts(error, attempt, tries)
         delay = self._delay(call, attempt, error, tries) if is_transient else None
-        if delay is None:
-            return None
-        described, position = call.call, None if call.window is None else call.position
-        outcome = call.gate.put_aside(call, attempt, error)
-        if not outcome[0]:
+        described, position = call.call, call.position
+        outcome = TOO_LATE if delay is None else call.gate.put_aside(call, attempt, error)
+        if delay is None or not outcome[0]:
+            if is_transient or tries.exceptions:
+                _tell_attempts(error, tries)
             return None
         # from here on it may be ended at any moment, and lets go of what it has
         tries.exceptions.append(error)
@@ -78,6 +78,12 @@ class Retrier:
             log_failure("a retry can't be scheduled")
             sink.end_aside(call)
         return outcome
+
+    def tell_attempts(self, call: CallFuture) -> None:
+        """Have the failure with which a call ends that was put aside tell of the earlier ones."""
+        error, tries = call._exception, call.tries
+        if isinstance(error, Exception) and tries is not None:
+            _tell_attempts(error, tries)
 
     def _delay(
         self, call: CallFuture, attempt: int, error: Exception, tries: Tries
@@ -127,19 +133,25 @@ class Retrier:
             elif not taken:
                 sink.end_aside(call)
             return
-        delay = _NO_BUDGET + tries.retry.wait(call.attempt)
-        if tries.has_time(self._clock.monotonic() + delay):
-            self._later(call, delay, sink)
-        else:
-            sink.end_aside(call)
+        try:
+            delay = _NO_BUDGET + tries.retry.wait(call.attempt)
+            if tries.has_time(self._clock.monotonic() + delay):
+                self._later(call, delay, sink)
+                return
+        except Exception:  # of a `Retry` of the caller's own, or no thread is to be had
+            log_failure("a retry can't be scheduled")
+        sink.end_aside(call)
 
 
-def _tell_attempts(error: Exception, attempt: int, tries: Tries) -> None:
-    earlier = tuple(tries.exceptions)
+def _tell_attempts(error: Exception, tries: Tries) -> None:
+    if vars(error).get("attempts", ())[-1:] == (error,):
+        return  # it was told
+    earlier = [each for each in tries.exceptions if each is not error]
     set_attribute(error, "attempts", (*earlier, error))
     if earlier:
-        kinds = ", ".join(type(each).__name__ for each in earlier)
-        add_note(error, f"attempt {attempt}; before it: {kinds}")
+        kinds = collections.Counter(type(each).__name__ for each in earlier)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        add_note(error, f"attempt {len(earlier) + 1}; before it: {counts}")
 
 
 def _is_harmless(statement: Any, tries: Tries) -> bool:

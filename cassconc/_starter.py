@@ -29,7 +29,7 @@ class Starter(NamedTuple):
         given: Any,
         taken: Taken,
         window: Optional[Window] = None,
-        position: int = 0,
+        position: Optional[int] = None,
     ) -> CallFuture:
         """Start a call of a statement with the parameters that were given and `taken`."""
         request = (*taken, copy_context(), self.options)

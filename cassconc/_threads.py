@@ -43,6 +43,7 @@ class HelperThreads:
         self._newest: Optional[threading.Thread] = None
         self._newest_counts = True  # whether that one has come as far as to count itself
         self._names = 0
+        self._serving = False  # a thread that ends the process does what is left
 
     def run(self, job: Job) -> None:
         """Run `job()` on a helper thread; what it raises is logged. From any thread."""
@@ -56,6 +57,7 @@ class HelperThreads:
 
         For the end of the main thread: from then on Python 3.12 starts no threads any more.
         """
+        self._serving = True
         while not is_over():
             with self._lock:
                 job = self._jobs.popleft() if self._leader is None and self._jobs else None
@@ -88,7 +90,8 @@ class HelperThreads:
         try:
             thread.start()
         except RuntimeError:  # no more threads to be had: those that are there must do
-            log_failure("no helper thread could be started")
+            if not self._serving:
+                log_failure("no helper thread could be started")
 
     def _run(self) -> None:
         me = object()
@@ -128,7 +131,11 @@ class HelperThreads:
                     self._standby -= 1
                     return True
                 if self._leader is None or self._watched:
-                    if not self._changed.wait(self._IDLE) and not self._jobs:
+                    told = self._changed.wait(self._IDLE)
+                    # Nobody else may be there: a wait that is over has been counted as standby,
+                    # and may have been the one that was notified.
+                    needed = self._jobs or (self._leader is not None and not self._watched)
+                    if not told and not needed:
                         self._standby -= 1
                         return False
                 else:

@@ -51,7 +51,7 @@ class Window:
         self._ended_count = 0
         self._failed_count = 0
         self._failures: Dict[str, int] = {}  # by type, those that nobody looked at
-        weakref.finalize(self, _report, title, self._failures)
+        weakref.finalize(self, _report, gate, title, self._failures)
 
     def settled(self, call: AnyFuture, exception: Optional[BaseException]) -> bool:
         """Note an outcome; returns whether less is wanted now. The gate's lock is held.
@@ -136,7 +136,7 @@ class Window:
             awaited[1].put(None)
 
 
-def _report(title: str, failures: Dict[str, int]) -> None:
+def _report(gate: Gate, title: str, failures: Dict[str, int]) -> None:
     kinds = [f"{count} {kind}" for kind, count in failures.items() if count]
     if not kinds:
         return
@@ -144,5 +144,13 @@ def _report(title: str, failures: Dict[str, int]) -> None:
     log = functools.partial(logger.error, text, title, ", ".join(kinds))
     if _process.is_exiting() and threading.current_thread() is threading.main_thread():
         log()  # no helper thread may be to be had any more
-    else:
-        helper_threads.run(log)  # its handlers are the caller's code
+        return
+
+    def log_and_release() -> None:
+        try:
+            log()
+        finally:
+            gate.release()
+
+    gate.hold()  # the line is written before `shutdown` returns, or the interpreter exits
+    helper_threads.run(log_and_release)  # its handlers are the caller's code

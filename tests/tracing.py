@@ -72,8 +72,8 @@ class At(_Traced):
                 sys.settrace(self._trace)
 
 
-class InterruptAtLine(_Traced):
-    """Raises `KeyboardInterrupt` on this thread, at a line of `cassconc`, as a signal would.
+class AtLine(_Traced):
+    """Runs `action()` once on this thread, before a line of `cassconc`, as a signal handler would.
 
     The end of a `with` block is spared: the line of its head is reported once more before the
     block is left, and there no signal handler ever runs; nor does one at `try:`, which does
@@ -81,10 +81,12 @@ class InterruptAtLine(_Traced):
 
     Args:
         number: Which of the lines that are run, from 0.
+        action: What is run; what it raises comes out of that line.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, action: Callable[[], Any]) -> None:
         self._left = number
+        self._action = action
         self.struck: Optional[str] = None
 
     def _called(self, frame: FrameType) -> Any:
@@ -99,8 +101,23 @@ class InterruptAtLine(_Traced):
                 spared = leaves or text.startswith("try:")
                 if self._left == 0 and not spared:
                     self.struck = f"{path}:{last}"
-                    raise KeyboardInterrupt
+                    self._action()
                 self._left -= not spared
             return trace
 
         return trace
+
+
+class InterruptAtLine(AtLine):
+    """Raises `KeyboardInterrupt` at a line of `cassconc`, as Ctrl-C would.
+
+    Args:
+        number: Which of the lines that are run, from 0.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, self._interrupt)
+
+    @staticmethod
+    def _interrupt() -> None:
+        raise KeyboardInterrupt

@@ -28,7 +28,14 @@ from .names import (
     named_tuple_factory,
     private,
 )
-from .requests import fixed, give_up, keep_timestamp, timed_out, with_own_payload
+from .requests import (
+    awaits_agreement,
+    fixed,
+    give_up,
+    keep_timestamp,
+    timed_out,
+    with_own_payload,
+)
 from .results import is_paged, slim_result_set, turn_page
 from .sessions import (
     DEFAULT_TIMEOUT,
@@ -58,6 +65,7 @@ __all__ = [
     "ResultSet",
     "Statement",
     "ask_host",
+    "awaits_agreement",
     "fixed",
     "give_up",
     "has_profiles",

@@ -31,11 +31,22 @@ def timed_out(response: Any, limit: float) -> OperationTimedOut:
         "no host queried before timeout" if host is None else str(getattr(host, "endpoint", host))
     )
     reason = "Client request timeout. See Session.execute[_async](timeout)"
+    if awaits_agreement(response):
+        reason = "Request timed out while waiting for schema agreement"
+    # `_errors`: all. Without it, what other hosts have answered before is not told
+    errors = getattr(response, "_errors", None)
+    if not (isinstance(errors, dict) and errors):
+        errors = {where: reason}
     if not hasattr(OperationTimedOut, "in_flight"):
-        return OperationTimedOut({where: reason}, host)
+        return OperationTimedOut(errors, host)
     # scylla-driver's tells more. `_connection`: all; without it, it tells less
     in_flight = getattr(getattr(response, "_connection", None), "in_flight", None)
-    return OperationTimedOut({where: reason}, host, limit, in_flight)
+    return OperationTimedOut(errors, host, limit, in_flight)
+
+
+def awaits_agreement(response: Any) -> bool:
+    """Return whether a schema change was answered, and the nodes do not agree on it yet."""
+    return getattr(response, "is_schema_agreed", True) is False
 
 
 def keep_timestamp(response: Any, tries: Any) -> None:

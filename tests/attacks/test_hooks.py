@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import TimeoutError
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -20,8 +21,9 @@ from cassconc._threads import HelperThreads
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 from tests.attacks.helpers import shut_down
 from tests.exits import run_python
-from tests.tracing import At
-from tests.waits import Background, logged, occurs, outcome
+from tests.stage import staged
+from tests.tracing import At, AtLine
+from tests.waits import Background, eventually, logged, occurs, outcome
 
 CQL = "SELECT 1"
 LIMIT = 5.0
@@ -439,3 +441,51 @@ def test_a_thread_that_could_not_be_started_is_not_missed_for_ever(
         clock.advance(10.0)
     with session._changed:
         assert session._changed.wait_for(lambda: len(session.requests) == 2, 2.0), "never sent"
+
+
+def test_a_standby_that_misses_its_call_comes_all_the_same() -> None:
+    """Promise 7: a helper's wait may end just as it is notified; a blocked job holds up nobody."""
+    helpers = HelperThreads()
+    wait = helpers._changed.wait
+
+    def miss(timeout: Any = None) -> bool:
+        told = wait(timeout)
+        return told and timeout != helpers._IDLE
+
+    helpers._changed.wait = miss  # type: ignore[method-assign]
+    helpers.run(int)
+    eventually(lambda: helpers._standby == 2 and not helpers._watched, lambda: "both are idle")
+    second, waited = threading.Event(), threading.Event()
+
+    def first() -> None:
+        occurs(second, "the job behind the one that waits for it has run")
+        waited.set()
+
+    helpers.run(first)
+    helpers.run(second.set)
+    occurs(waited, "the first job has come back")
+
+
+def _append(futures: List[Any], submit: Callable[[], Any]) -> None:
+    futures.append(submit())
+
+
+def test_a_signal_handler_submits_while_a_map_is_abandoned() -> None:
+    """Promise 1: at whatever line it comes, nothing is lost, and the statistics add up."""
+    for number in range(5000):
+        with staged(1) as stage:
+            futures = [stage.executor.submit(CQL, "first")]
+            results = stage.executor.map(CQL, range(5), buffersize=5, timeout=0)
+            more = partial(stage.executor.submit, CQL, "more")
+            submit = AtLine(number, partial(_append, futures, more))
+            with submit, pytest.raises(TimeoutError):
+                next(results)
+            stage.answer_all()
+            where = f"submitted at {submit.struck}"
+            assert [outcome(each) for each in futures] == [None] * len(futures), where
+            stats = stage.executor.stats()
+            assert (stats.queued, stats.in_flight, stats.cancelled) == (0, 0, 5), where
+            assert stats.submitted == len(futures) + 5, where
+        if submit.struck is None:
+            assert number > 50
+            return

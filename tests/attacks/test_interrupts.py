@@ -15,7 +15,7 @@ from cassconc import CassandraExecutor
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 from tests.attacks.helpers import shut_down
 from tests.tracing import At, InterruptAtLine
-from tests.waits import Background, logged, outcome
+from tests.waits import Background, eventually, logged, outcome
 
 CQL = "SELECT 1"
 LIMIT = 5.0
@@ -60,6 +60,26 @@ def test_cancel() -> None:
         if where is None:
             break
     assert not failures, "\n".join(failures)
+
+
+def test_a_later_page() -> None:
+    """Promise 3: wherever it strikes while a later page is fetched, exit does not wait for it."""
+
+    def respond(request: ScriptedRequest) -> None:
+        more = b"more" if len(session.requests) == 1 else None
+        request.succeed([(1,)], ["n"], paging_state=more)
+
+    for number in range(1000):
+        session = ScriptedSession(respond)
+        executor = CassandraExecutor(session, 1)
+        rows = iter(executor.submit(CQL).result(LIMIT))
+        next(rows)
+        where = struck(number, lambda: next(rows))
+        pages = executor._starter.dispatcher.pages
+        eventually(pages.is_idle, lambda: f"a page is pending, after an interrupt at {where}")
+        if where is None:
+            assert number > 5
+            return
 
 
 def test_submit() -> None:

@@ -391,7 +391,7 @@ def test_the_final_error_carries_the_attempts(server: ScriptedServer, session: A
         ]  # fmt: skip
         assert error.attempts[-1] is error
         assert error.__notes__[0] == "call INSERT 1"
-        assert error.__notes__[1].startswith("attempt 4; before it: OverloadedErrorMessage")
+        assert error.__notes__[1].startswith("attempt 4; before it: 1 OverloadedErrorMessage")
         assert executor.stats().failed == {"OverloadedErrorMessage": 1}
         assert executor.stats().retried == 3
     assert not kinds

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 from cassandra import OperationTimedOut
-from cassandra.policies import ConstantSpeculativeExecutionPolicy, FallthroughRetryPolicy
+from cassandra.policies import (
+    ConstantSpeculativeExecutionPolicy,
+    FallthroughRetryPolicy,
+    RetryPolicy,
+)
 from cassandra.query import SimpleStatement
 
 from cassconc import CassandraExecutor, execute_concurrent, execute_concurrent_with_args
@@ -34,7 +38,7 @@ from tests.integration.helpers import (
     user,
 )
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
-from tests.waits import eventually
+from tests.waits import Background, eventually
 
 SHORT = 0.4  # seconds; a tenth of it and 50 ms are what it may be exceeded by
 LONG = 60.0
@@ -429,6 +433,33 @@ def test_a_limit_after_a_retry_of_the_driver(server: ScriptedServer) -> None:
                 assert future.result(LIMIT).one() == (n, name_of(n))
             settle(session)
             assert in_flight(session) == 0
+
+
+def test_the_time_out_tells_what_other_hosts_have_answered() -> None:
+    """As the driver's: the errors of the hosts that were asked before the one that is silent."""
+    with ScriptedCluster(2) as server, connected(server, profile=profile_of(
+        retry_policy=RetryPolicy(), request_timeout=SHORT
+    )) as session, executing(session) as executor:  # fmt: skip
+
+        def answer(request: ServerRequest) -> None:
+            asked_first.setdefault(request.text, request.node)
+            if request.node == asked_first[request.text]:
+                request.error("overloaded")
+
+        asked_first: dict[str, Any] = {}
+        server.on_request = answer
+        told = []
+        for text, code in (
+            ("SELECT 1", executor.submit),
+            ("SELECT 2", lambda text: Background(session.execute_async(text).result)),
+        ):
+            error: Any = None
+            try:
+                code(text).result()
+            except OperationTimedOut as raised:
+                error = raised
+            told.append([type(each).__name__ for each in error.errors.values()])
+        assert told[0] == told[1] == ["OverloadedErrorMessage"]
 
 
 def test_late_answers_to_speculative_executions() -> None:

@@ -304,6 +304,25 @@ print("main ends")
     assert "3 ValueError" in second
 
 
+def test_it_is_logged_when_the_program_ends_right_after_the_map() -> None:
+    """A load that is the program's last statement: its failures are logged before it ends."""
+    code = """
+import logging
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+def load():
+    session = ScriptedSession()
+    answering = threading.Thread(target=lambda: session.wait_for(2) and [
+        request.fail(ValueError()) for request in session.pending])
+    answering.start()
+    with CassandraExecutor(session) as executor:
+        executor.starmap("SELECT 1", [()] * 2, return_exceptions=True)
+load()
+"""
+    for _ in range(3):  # it was seldom there
+        (line,) = run_python(code)
+        assert "2 ValueError" in line
+
+
 # What is not logged
 
 

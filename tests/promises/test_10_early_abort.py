@@ -82,6 +82,34 @@ def test_what_is_in_flight_goes_on() -> None:
         assert boom(consumed(results)[1]) == 0
 
 
+def test_a_failure_stops_what_waits_for_a_helper_thread_to_send_it() -> None:
+    """Where sending may wait, helpers send; what has its turn and was not sent yet is not sent."""
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def respond(request: ScriptedRequest) -> None:
+        if request.parameters[0] == 50:  # no stream is free: the driver waits
+            stuck.set()
+            occurs(go_on, "the failure has come")
+
+    session = ScriptedSession(respond)
+    session._pools = {}  # type: ignore[attr-defined]  # it says that helpers have to send
+    executor = CassandraExecutor(session, 50)
+    results = executor.map(CQL, range(1000))
+    first, *others = session.pending
+    for request in others:
+        request.succeed()
+    occurs(stuck, "a helper is held up")
+    first.fail(Boom(0))
+    go_on.set()
+    shutting = Background(executor.shutdown)
+    session.requests[-1].succeed()
+    shutting.result()
+    assert len(session.requests) == 51
+    stats = executor.stats()
+    assert (stats.succeeded, stats.failed, stats.cancelled) == (50, {"Boom": 1}, 949)
+    assert boom(consumed(results)[1]) == 0
+
+
 @SIZES
 def test_a_failure_inside_execute_async_stops_the_map_at_once(buffersize: Optional[int]) -> None:
     """Where each call ends before `execute_async` returns, nothing is sent after the failed one."""

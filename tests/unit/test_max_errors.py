@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import pickle
 from typing import Any, Iterator, List, Optional, Set, Tuple, Union
 
 import pytest
@@ -375,3 +376,25 @@ def test_the_numbers_add_up(
         assert error.taken == stats.submitted
         # after the failure that ended the map, only what was in flight goes on
         assert error.failed <= max_errors + concurrency
+
+
+def test_too_many_errors_can_be_pickled() -> None:
+    """It comes back from a process of a pool as what it was."""
+    report = FailureReport()
+    report.add(OSError("x"))
+    error = pickle.loads(pickle.dumps(TooManyErrors(3, 1, report)))
+    assert isinstance(error, TooManyErrors)
+    assert (error.taken, error.succeeded, error.failed, error.never_sent) == (3, 1, 1, 1)
+    assert str(error).startswith("of 3 calls taken 1 succeeded, 1 failed")
+
+
+def test_the_report_of_callables_says_nothing_of_calls() -> None:
+    """Their exceptions do not say which call they are of."""
+
+    def fail(number: int) -> None:
+        raise ValueError(number)
+
+    with CassandraExecutor(ScriptedSession()) as executor:
+        with pytest.raises(TooManyErrors) as raised:
+            list(executor.map(fail, range(3), max_errors=1))
+    assert str(raised.value).endswith("3 ValueError")

@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from cassconc import CassandraExecutor, Retry, RetryEvent
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 from tests.driver import DriverSession, prepare
-from tests.waits import LIMIT, Background
+from tests.waits import LIMIT, Background, outcome
 
 INSERT = SimpleStatement("INSERT %s", is_idempotent=True)
 SELECT = SimpleStatement("SELECT %s", is_idempotent=True)
@@ -260,7 +260,7 @@ def test_the_exception_tells_of_the_attempts() -> None:
     setting.fail(Unavailable("few"))
     notes = "\n".join(vars(future.exception(0))["__notes__"])
     assert "attempt 3" in notes
-    assert "OverloadedErrorMessage, ReadTimeout" in notes
+    assert "1 OverloadedErrorMessage, 1 ReadTimeout" in notes
 
 
 @pytest.mark.parametrize("make", list(LASTING.values()), ids=list(LASTING))
@@ -283,7 +283,50 @@ def test_the_same_exception_again_and_again() -> None:
     setting.fail(error)
     attempts = vars(future.exception(0))["attempts"]
     assert len({id(each) for each in attempts}) == 3
-    assert [len(vars(each)["attempts"]) for each in attempts] == [1, 2, 3]
+
+
+def test_what_a_call_keeps_grows_evenly_with_its_attempts() -> None:
+    """Only the last failure carries the attempts; its note counts them by type."""
+    setting = Setting(attempts=50, max_delay=1.0, total_time=None)
+    future = setting.executor.submit(SELECT, 1)
+    for count in range(1, 50):
+        setting.fail(overloaded())
+        setting.clock.advance(1.0)
+        sent(setting.session, count + 1)
+    setting.fail(Unavailable("few"))
+    last = future.exception(0)
+    assert last is not None
+    *earlier, same = vars(last)["attempts"]
+    assert (len(earlier), same) == (49, last)
+    assert not any("attempts" in vars(each) for each in earlier)
+    assert "attempt 50; before it: 49 OverloadedErrorMessage" in vars(last)["__notes__"]
+
+
+def test_a_wait_that_raises_where_there_is_no_budget_loses_no_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A `Retry` of the caller's own fails when it is asked again: the call ends, it is logged."""
+
+    class Odd(Retry):
+        def wait(self, attempt: int) -> float:
+            asked.append(attempt)
+            if len(asked) > 2:
+                raise OSError("no")
+            return 0.1
+
+    asked: List[int] = []
+    session, clock = ScriptedSession(), ManualClock()
+    executor = CassandraExecutor(session, 2, retry=Odd(budget=1), clock=clock)
+    futures = [executor.submit(SELECT, n) for n in range(2)]
+    for request in session.pending:
+        request.fail(overloaded())
+    clock.advance(0.1)
+    sent(session, 3)[-1].succeed()
+    assert sorted(type(outcome(each)).__name__ for each in futures) == [
+        "NoneType",
+        "OverloadedErrorMessage",
+    ]
+    assert "a retry can't be scheduled" in caplog.text
 
 
 def test_the_total_time_is_limited() -> None:
@@ -583,6 +626,8 @@ any_untimed = pytest.mark.parametrize("session", [Untimed, Bare])
         "INSERT INTO t (a) VALUES (1) -- USING TIMESTAMP 1",
         "INSERT INTO t (a) VALUES (1) /* USING TIMESTAMP 1 */",
         "BEGIN BATCH INSERT 1 USING TIMESTAMP 1; INSERT 2; APPLY BATCH",
+        "\n  BEGIN BATCH INSERT 1 USING TIMESTAMP 1; INSERT 2; APPLY BATCH",
+        "/* a */ BEGIN BATCH INSERT 1 USING TIMESTAMP 1; INSERT 2; APPLY BATCH",
         "INSERT INTO t (a) VALUES (1) USING TTL 1",
     ],
 )
