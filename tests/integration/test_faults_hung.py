@@ -10,6 +10,7 @@ from cassandra import OperationTimedOut
 
 from cassconc import CassandraExecutor, Retry
 from tests.integration.helpers import INSERT, USERS, Timed, connected, done, profile_of
+from tests.parts import needs
 from tests.protocol import ScriptedCluster
 
 TIME_LIMIT = 2.0  # seconds
@@ -24,6 +25,7 @@ def cluster() -> Iterator[ScriptedCluster]:
         yield cluster
 
 
+@needs("profiles")
 @pytest.mark.parametrize("retry", RETRIES, ids=["no retry", "retry"])
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 def test_a_hung_node_costs_one_time_limit(

@@ -23,6 +23,7 @@ from tests.integration.helpers import (
     failure_of,
     settle,
 )
+from tests.parts import needs
 from tests.protocol import Opcode, ScriptedServer, ServerRequest
 from tests.protocol.results import prepared as prepared_body
 from tests.waits import eventually
@@ -194,6 +195,7 @@ def test_a_statement_gets_another_id(server: ScriptedServer, session: Any) -> No
         assert executor.stats().retried == 0
 
 
+@needs("give_up")
 def test_a_statement_that_is_never_known(server: ScriptedServer, session: Any) -> None:
     """A node that prepares it again and again and never knows it: the time limit ends the calls."""
     insert = session.prepare(INSERT)

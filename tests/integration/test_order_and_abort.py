@@ -27,6 +27,7 @@ from cassconc import (
 )
 from cassconc.testing import ManualClock
 from tests.integration.helpers import LIMIT, SELECT, name_of, serving, user
+from tests.parts import needs
 from tests.protocol import ScriptedServer, ServerRequest
 from tests.waits import eventually
 
@@ -179,6 +180,7 @@ def label(outcome: Any) -> tuple[str, int]:
     return "result", row.id
 
 
+@needs("streams")
 @given(plan=PLANS, data=st.data())
 def test_a_map_in_any_order(wire: Wire, plan: Plan, data: st.DataObject) -> None:
     """Order, early abort and bounds hold whatever the order of the answers."""
@@ -276,6 +278,7 @@ def check_yields(plan: Plan, play: Play, yielded: list[tuple[str, int]], ended_w
         assert len(yielded) == len(plan.outcomes)
 
 
+@needs("streams")
 @given(
     sizes=st.lists(st.integers(0, 6), min_size=1, max_size=3),
     concurrency=st.integers(1, 4),
@@ -350,6 +353,7 @@ def in_future(wire: Wire, parameters: Any, concurrency: int, raises: bool) -> An
     return execute_concurrent_async(wire.session, pairs, concurrency, raises).result(LIMIT)
 
 
+@needs("streams")
 @given(
     way=st.sampled_from([in_list, in_generator, in_future]),
     outcomes=st.lists(st.sampled_from([False, False, True]), min_size=1, max_size=12),

@@ -33,6 +33,7 @@ from tests.integration.helpers import (
     executing,
     profile_of,
 )
+from tests.parts import needs
 from tests.protocol import ScriptedServer, ServerRequest
 
 TYPES = dict(COLUMNS)
@@ -385,6 +386,7 @@ def test_a_trace_that_is_not_there(server: ScriptedServer, session: Any, parts: 
             result.get_query_trace(max_wait_sec=0.01)
 
 
+@needs("results")
 def test_what_is_not_kept_says_so(server: ScriptedServer, session: Any) -> None:
     """Asked for what it does not keep, the response future of a slim result names it."""
     server.on_request = done

@@ -31,6 +31,7 @@ from tests.integration.helpers import (
     profile_of,
     user,
 )
+from tests.parts import needs
 from tests.protocol import ScriptedCluster, ScriptedServer, ServerRequest
 from tests.waits import eventually
 
@@ -72,6 +73,7 @@ def test_everything_is_sent_in_the_end(version: int, streams: int) -> None:
             assert {each.name for each in threads if not each.name.startswith(allowed)} == set()
 
 
+@needs("streams")
 def test_driver_threads_send_where_streams_are_many(version: int) -> None:
     """With free streams enough, what follows an answer is sent on the driver's own thread."""
     with ScriptedServer(protocol_versions=[version], types=USERS, on_request=user) as server:
