@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as it is cancelled
 
-# .runs: the future whose done-callback runs on it; .calls_back: the same, on a helper thread
+# .runs: the future whose done-callback runs on it; .gate: that which holds for what runs on it
 _this_thread = threading.local()
 
 
@@ -139,19 +139,17 @@ class CallFuture(Future):  # type: ignore[type-arg]
             if self.is_calling or not self.calls_back:
                 return  # `finish` was called twice, so this was left to a helper thread twice
             self.is_calling = True
-        _this_thread.calls_back = self
-        try:
-            while True:
-                with self.gate.lock:
-                    if not self._done_callbacks:
-                        self.calls_back = self.is_calling = False
-                        break
-                    callback = self._done_callbacks.popleft()
-                self._run(callback)
-                del callback
-        finally:
-            _this_thread.calls_back = None
-            self.gate.release()
+        run_held(self.gate, self._run_all)
+
+    def _run_all(self) -> None:
+        while True:
+            with self.gate.lock:
+                if not self._done_callbacks:
+                    self.calls_back = self.is_calling = False
+                    break
+                callback = self._done_callbacks.popleft()
+            self._run(callback)
+            del callback
 
     def _run(self, callback: Callable[[Any], object]) -> None:
         outer = getattr(_this_thread, "runs", None)
@@ -277,10 +275,19 @@ class CallFuture(Future):  # type: ignore[type-arg]
         return f"<{type(self).__name__} at {id(self):#x} state={state}{outcome}>"
 
 
+def run_held(gate: Owner, code: Callable[[], object]) -> None:
+    """Run what a gate was told to `hold` for, and `release` it."""
+    _this_thread.gate = gate
+    try:
+        code()
+    finally:
+        _this_thread.gate = None
+        gate.release()
+
+
 def called_back_gate() -> Optional[Owner]:
-    """Return the gate of the future whose done-callback runs on this thread, if one does."""
-    future = getattr(_this_thread, "calls_back", None)
-    return None if future is None else future.gate
+    """Return the gate that holds for what runs on this thread, such as a done-callback."""
+    return getattr(_this_thread, "gate", None)
 
 
 # Whether an outcome counts, and who is admitted in the place of the call.

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
 
 from . import _process
-from ._futures import CallFuture
+from ._futures import CallFuture, run_held
 from ._gate import Gate
 from ._log import logger
 from ._threads import helper_threads
@@ -145,12 +145,6 @@ def _report(gate: Gate, title: str, failures: Dict[str, int]) -> None:
     if _process.is_exiting() and threading.current_thread() is threading.main_thread():
         log()  # no helper thread may be to be had any more
         return
-
-    def log_and_release() -> None:
-        try:
-            log()
-        finally:
-            gate.release()
-
     gate.hold()  # the line is written before `shutdown` returns, or the interpreter exits
-    helper_threads.run(log_and_release)  # its handlers are the caller's code
+    # on a helper thread, for its handlers are the caller's code
+    helper_threads.run(functools.partial(run_held, gate, log))

@@ -489,3 +489,29 @@ def test_a_signal_handler_submits_while_a_map_is_abandoned() -> None:
         if submit.struck is None:
             assert number > 50
             return
+
+
+def test_a_log_handler_that_shuts_the_executor_down() -> None:
+    """Promise 3: the line about a map's failures holds up a shutdown, but none in its handler."""
+    session = ScriptedSession(lambda request: request.fail(ValueError()))
+    executor = CassandraExecutor(session)
+    called, over = threading.Event(), threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "2 ValueError" in record.getMessage():
+                called.set()
+                executor.shutdown()
+                over.set()
+
+    handler = Handler()
+    logging.getLogger("cassconc").addHandler(handler)
+    try:
+        executor.starmap(CQL, [()] * 2, return_exceptions=True)
+        session.requests.clear()
+        gc.collect()
+        occurs(called, "the failures are logged")
+        occurs(over, "shutdown has returned")
+        shut_down(executor)
+    finally:
+        logging.getLogger("cassconc").removeHandler(handler)

@@ -206,17 +206,16 @@ BREAKAGES = [
     Breakage(
         5,
         "_window.py",
-        "helper_threads.run(log_and_release)  # its handlers are the caller's code",
-        "log_and_release()",
+        "helper_threads.run(functools.partial(run_held, gate, log))",
+        "run_held(gate, log)",
         "log handlers run on the thread that brings the last answer of a `map`",
         ("test_log_handlers",),
     ),
     Breakage(
         6,
         "_futures.py",
-        "                    callback = self._done_callbacks.popleft()\n"
-        "                self._run(callback)\n",
-        "                    self._run(self._done_callbacks.popleft())\n",
+        "                callback = self._done_callbacks.popleft()\n            self._run(callback)\n",
+        "                self._run(self._done_callbacks.popleft())\n",
         "done-callbacks run under the lock of the gate",
         ("test_in_callbacks_hooks_and_at_time_limits",),
     ),
