@@ -214,7 +214,8 @@ BREAKAGES = [
     Breakage(
         6,
         "_futures.py",
-        "                callback = self._done_callbacks.popleft()\n            self._run(callback)\n",
+        "                callback = self._done_callbacks.popleft()\n"
+        "            self._run(callback)\n",
         "                self._run(self._done_callbacks.popleft())\n",
         "done-callbacks run under the lock of the gate",
         ("test_in_callbacks_hooks_and_at_time_limits",),
