@@ -93,10 +93,6 @@ def _orphan(response: Any) -> None:
 
         def hear(answer: Any) -> None:
             pool = pools.get(host)
-            if isinstance(answer, Exception):
-                if pool is not None:  # the connection is lost: have it replaced
-                    pool.return_connection(connection, stream_was_orphaned=True)
-                return
             with connection.lock:
                 # else the connection itself has seen to that
                 has_raced = stream in connection.orphaned_request_ids
@@ -105,6 +101,9 @@ def _orphan(response: Any) -> None:
                     connection.in_flight -= 1
             if has_raced and pool is not None:
                 pool.on_orphaned_stream_released()
+            if isinstance(answer, Exception) and pool is not None:
+                # the connection may be lost: the pool looks, and has it replaced
+                pool.return_connection(connection, stream_was_orphaned=True)
 
         with connection.lock:
             callback, *decoding = connection._requests[stream]
