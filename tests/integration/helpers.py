@@ -14,6 +14,7 @@ from queue import Queue
 from types import TracebackType
 from typing import Any
 
+import pytest
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     Cluster,
@@ -43,6 +44,11 @@ REACTOR = os.environ.get("CASSCONC_REACTOR", "")
 Connection: Any = DefaultConnection
 if REACTOR:
     Connection = getattr(import_module(REACTOR.rpartition(".")[0]), REACTOR.rpartition(".")[2])
+
+
+def not_with_asyncio(reason: str) -> pytest.MarkDecorator:
+    """Skip a test of what the driver's asyncio reactor cannot do."""
+    return pytest.mark.skipif(REACTOR.endswith("AsyncioConnection"), reason=reason)
 
 
 def profile_of(policy: Any = None, **options: Any) -> ExecutionProfile:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.helpers import REACTOR, USERS, user
+from tests.integration.helpers import USERS, not_with_asyncio, user
 from tests.integration.programs import run_program
 from tests.protocol import ScriptedServer, ServerRequest
 
@@ -217,13 +217,7 @@ if __name__ == "__main__":
 """
 
 
-_FORK = pytest.param(
-    "fork",
-    marks=pytest.mark.skipif(
-        REACTOR.endswith("AsyncioConnection"),
-        reason="the driver's asyncio reactor cannot connect in a forked child",
-    ),
-)
+_FORK = pytest.param("fork", marks=not_with_asyncio("it cannot connect in a forked child"))
 
 
 @pytest.mark.parametrize("method", [_FORK, "spawn", "forkserver"])
