@@ -33,7 +33,7 @@ demo: $(READY) ## load, read back and compare real data on a real node (ROWS=all
 test: $(READY) ## run all tests, on a real node too
 	$(BIN)/python -m pytest
 
-unit: $(READY) ## run the tests that need no node
+unit: $(READY) ## run the unit, promise and property tests, which need no node
 	$(BIN)/python -m pytest tests/unit tests/promises tests/properties
 
 MINUTES ?= 20
