@@ -20,6 +20,7 @@ from cassandra.cluster import (
     Cluster,
     DefaultConnection,
     ExecutionProfile,
+    ResultSet,
 )
 from cassandra.policies import (
     ConstantReconnectionPolicy,
@@ -38,6 +39,8 @@ SELECT = "SELECT id, name FROM ks.t WHERE id = ?"
 
 
 # -- sessions
+
+IS_SCYLLA = hasattr(ResultSet, "batch_regex")  # scylla-driver has the same names as the other
 
 # another reactor than the driver's own choice: "cassandra.io.asyncioreactor.AsyncioConnection"
 REACTOR = os.environ.get("CASSCONC_REACTOR", "")

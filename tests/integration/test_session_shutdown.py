@@ -23,6 +23,7 @@ from cassconc import (
 )
 from tests.integration.helpers import (
     INSERT,
+    IS_SCYLLA,
     LIMIT,
     SELECT,
     Listener,
@@ -65,7 +66,10 @@ def assert_all_end(futures: list[Future[Any]]) -> None:
 def test_what_is_in_flight_ends(
     shut_down: Callable[[Any], object], limit: float | None, policy: type[RetryPolicy]
 ) -> None:
-    """After a shutdown what was in flight ends with `ConnectionShutdown`, also without limit."""
+    """After a shutdown what was in flight ends with `ConnectionShutdown`, also without limit.
+
+    Where scylla-driver ends it itself, its retry policy may find that there is no other host.
+    """
     profile = profile_of(request_timeout=limit, retry_policy=policy())
     with ScriptedServer() as server, connected(server, profile=profile) as session:
         with executing(session) as executor:
@@ -75,7 +79,8 @@ def test_what_is_in_flight_ends(
                 shut_down(session)
                 assert_all_end(futures)
             assert timed.seconds <= SOON + timed.lateness
-            assert {type(future.exception()) for future in futures} == {ConnectionShutdown}
+            ends = {type(future.exception()) for future in futures}
+            assert ends - ({NoHostAvailable} if IS_SCYLLA else set()) <= {ConnectionShutdown}
 
 
 @pytest.mark.parametrize("retry", [None, Retry(delay=0.01)], ids=["no retry", "retry"])
