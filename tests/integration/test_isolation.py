@@ -439,7 +439,7 @@ def test_a_run_on_a_hung_node() -> None:
         select = session.prepare(SELECT)
         nodes.hung.hang()
         with executing(session, concurrency=30) as executor:
-            view = executor.with_options(timeout=0.2)
+            view = executor.with_options(timeout=1.0)
             results = view.map(select, range(2000), buffersize=200, return_exceptions=True)
             failed = 0
             for n, result in enumerate(results):
@@ -448,19 +448,19 @@ def test_a_run_on_a_hung_node() -> None:
                 else:
                     assert result.one() == (n, name_of(n))
             counts = executor.stats()
-    # 30 at first; then some, if this machine stands still for as long as the limit
-    assert 1 <= failed <= 30 + 10
+    # 30 at first; then as many, if this machine stands still for as long as the limit
+    assert 1 <= failed <= 30 + 30
     assert counts.succeeded == 2000 - failed
 
 
 def test_the_drop_ins_have_it_as_well() -> None:
     """A run of a drop-in on a hung node loses what was in flight at first."""
     nodes = Nodes()
-    profile = profile_of(request_timeout=0.2)
+    profile = profile_of(request_timeout=1.0)
     with nodes.cluster, connected(nodes.cluster, profile=profile) as session:
         select = session.prepare(SELECT)
         nodes.hung.hang()
         results = execute_concurrent_with_args(
             session, select, [(n,) for n in range(1000)], 30, raise_on_first_error=False
         )
-        assert 1 <= sum(not success for success, _ in results) <= 30 + 10
+        assert 1 <= sum(not success for success, _ in results) <= 30 + 30
