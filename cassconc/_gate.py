@@ -58,9 +58,7 @@ class Gate(Lines):
             if self._closed is not None:
                 raise RuntimeError(self._closed)
             self._counts.submitted += 1
-            if not self.wants(call):  # its map was aborted while its item was taken
-                self._drop(call)
-            elif len(self._in_flight) < self.concurrency:
+            if len(self._in_flight) < self.concurrency:
                 self._let_in(call)
                 if len(self._in_flight) <= self.concurrency:
                     return True
@@ -68,8 +66,6 @@ class Gate(Lines):
                 self._waiting.append(call)
             else:
                 self._waiting.append(call)
-        if self._dropped:
-            self._finish_dropped()
         return False
 
     def claim(self, call: CallFuture) -> bool:
