@@ -99,7 +99,7 @@ class Dispatcher:
         helper_threads.run(functools.partial(self._end_unsent, call))
 
     def _end_unsent(self, call: CallFuture) -> None:
-        if call.attempt > 1:
+        if call._exception is not None:  # it was to be tried again
             self.end_aside(call)
             return
         call.gate.cancel(call, claimed=True)
