@@ -47,7 +47,11 @@ def session(local_cluster: Any) -> Iterator[Any]:
     keyspace = f"cassconc_test_{uuid.uuid4().hex[:12]}"
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     with Cluster(
-        local_cluster.contact_points, port=local_cluster.port, execution_profiles=profiles
+        local_cluster.contact_points,
+        port=local_cluster.port,
+        execution_profiles=profiles,
+        connect_timeout=LIMIT,  # a loaded machine may take longer than the default
+        control_connection_timeout=LIMIT,
     ) as driver:
         session = driver.connect()
         session.execute(f"CREATE KEYSPACE {keyspace} WITH replication = {replication}")
