@@ -448,8 +448,8 @@ def test_a_run_on_a_hung_node() -> None:
                 else:
                     assert result.one() == (n, name_of(n))
             counts = executor.stats()
-    # 30 at first; then as many, if this machine stands still for as long as the limit
-    assert 1 <= failed <= 30 + 30
+    # 30 at first; then some, if this machine stands still for as long as the limit
+    assert 1 <= failed <= 30 + 10
     assert counts.succeeded == 2000 - failed
 
 
@@ -463,4 +463,4 @@ def test_the_drop_ins_have_it_as_well() -> None:
         results = execute_concurrent_with_args(
             session, select, [(n,) for n in range(1000)], 30, raise_on_first_error=False
         )
-        assert 1 <= sum(not success for success, _ in results) <= 30 + 30
+        assert 1 <= sum(not success for success, _ in results) <= 30 + 10
