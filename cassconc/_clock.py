@@ -5,16 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional, Protocol, Tuple
+from typing import Callable, List, Optional, Protocol, Tuple
 
-from . import _signals
 from ._log import log_failure
-
-if TYPE_CHECKING:
-    from ._signals import Signal
+from ._signals import Signal
 
 
 class Timer:
@@ -53,7 +49,7 @@ class Clock(Protocol):
         """
 
     def wait(self, signal: Signal, until: float) -> None:
-        """Wait for something in `signal`, and take it, or until `monotonic()` reaches `until`.
+        """Wait until `signal` is set, and take that back, or until `monotonic()` reaches `until`.
 
         `until` may be infinite.
         """
@@ -69,7 +65,7 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
-        self._changed: Signal = queue.SimpleQueue()  # no condition, see Signal
+        self._changed = Signal()
         # re-entrant, see Gate
         self._lock = threading.RLock()
         # guarded by _lock:
@@ -87,11 +83,11 @@ class SystemClock:
                 )
                 self._thread.start()
             elif self._timers[0][2] is timer:
-                self._changed.put(None)
+                self._changed.set()
         return timer
 
     def wait(self, signal: Signal, until: float) -> None:
-        _signals.wait(signal, until - self.monotonic())
+        signal.wait(until - self.monotonic())
 
     def _run(self) -> None:
         while True:

@@ -7,10 +7,8 @@ results die on a thread of the caller, and a map that nobody iterates keeps no r
 from __future__ import annotations
 
 import math
-import queue
 from concurrent.futures import CancelledError, TimeoutError
 from typing import (
-    TYPE_CHECKING,
     Any,
     Callable,
     Collection,
@@ -26,10 +24,8 @@ from typing import (
 from ._clock import Clock
 from ._futures import CallFuture
 from ._report import FailureReport, TooManyErrors
+from ._signals import Signal
 from ._window import AnyFuture, Window
-
-if TYPE_CHECKING:
-    from ._signals import Signal
 
 # Accepts one item of the input: (item, position, window) -> its future, which tells the window
 # when it has ended. Raises where the item is malformed, or nothing is accepted any more.
@@ -181,7 +177,7 @@ class Consumer:
 
     def _wait(self, awaited: object, is_ready: Callable[[], bool]) -> None:
         window = self._window
-        signal: Signal = queue.SimpleQueue()
+        signal = Signal()
         window.awaited = awaited, signal
         try:
             while True:

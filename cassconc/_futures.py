@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import collections
 import math
-import queue
 import threading
 from concurrent.futures import CancelledError, Future, TimeoutError, _base
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Tuple
 
-from . import _signals
 from ._log import log_failure
+from ._signals import Signal
 from ._threads import helper_threads
 
 if TYPE_CHECKING:
     from ._owners import Observer, Owner
-    from ._signals import Signal
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED  # a call's waiters are told as soon as it is cancelled
@@ -113,7 +111,7 @@ class CallFuture(Future):  # type: ignore[type-arg]
         if not (self.unfinished and self.done()):
             return
         for signal in self.signals:
-            signal.put(None)
+            signal.set()
         window = self.window
         if window is not None:
             window.ended(self)
@@ -214,13 +212,13 @@ class CallFuture(Future):  # type: ignore[type-arg]
         return self._state is FINISHED or self._state is CANCELLED
 
     def _wait(self, timeout: Optional[float]) -> None:
-        signal: Signal = queue.SimpleQueue()
+        signal = Signal()
         with self.gate.lock:
             if not self.done():
                 self.signals += (signal,)
         if not self.done():
             try:
-                _signals.wait(signal, math.inf if timeout is None else timeout)
+                signal.wait(math.inf if timeout is None else timeout)
             finally:
                 with self.gate.lock:
                     self.signals = tuple(each for each in self.signals if each is not signal)

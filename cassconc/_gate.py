@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import queue
+import math
 import threading
-from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Tuple
 
 from ._futures import FINISHED, PENDING, RUNNING, CallFuture, Outcome, called_back_gate
 from ._lines import TOO_LATE, Lines
+from ._signals import Signal
 from ._stats import Stats
 from ._threads import helper_threads
-
-if TYPE_CHECKING:
-    from ._signals import Signal
 
 SHUT_DOWN = "cannot schedule new futures after shutdown"  # the text of the standard
 
@@ -260,14 +258,14 @@ class Gate(Lines):
         """
         helper_threads.wake()  # if none could be started, callbacks still wait
         inside = called_back_gate() is self
-        signal: Signal = queue.SimpleQueue()
+        signal = Signal()
         with self.lock:
             self._excused += inside
             self._waiters.append(signal)
             self._wake()
         try:
             while not self.is_idle(inside):
-                signal.get()
+                signal.wait(math.inf)
         finally:
             with self.lock:
                 self._excused -= inside

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set
+from typing import Any, Deque, Dict, List, Optional, Set
 
 from ._futures import CANCELLED, FINISHED, PENDING, RUNNING, CallFuture, Outcome
+from ._signals import Signal
 from ._stats import Counts
-
-if TYPE_CHECKING:
-    from ._signals import Signal
 
 TOO_LATE: Outcome = (False, None)
 
@@ -156,4 +154,4 @@ class Lines:
 
     def _wake(self) -> None:
         for signal in self._waiters:
-            signal.put(None)
+            signal.set()

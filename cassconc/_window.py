@@ -7,16 +7,14 @@ import math
 import threading
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
+from typing import Any, Deque, Dict, Optional, Tuple, Union
 
 from . import _process
 from ._futures import CallFuture, run_held
 from ._gate import Gate
 from ._log import logger
+from ._signals import Signal
 from ._threads import helper_threads
-
-if TYPE_CHECKING:
-    from ._signals import Signal
 
 _ENOUGH = 100  # calls that have ended before a fraction of failures means something
 
@@ -114,7 +112,7 @@ class Window:
                 ended_calls.append(call)
         awaited = self.awaited
         if awaited is not None and (awaited[0] is call or awaited[0] is True):
-            awaited[1].put(None)
+            awaited[1].set()
 
     def looked_at(self, error: BaseException) -> None:
         """Note that a failure has reached the caller."""
@@ -133,7 +131,7 @@ class Window:
         self.closed = True
         awaited = self.awaited
         if awaited is not None:
-            awaited[1].put(None)
+            awaited[1].set()
 
 
 def _report(gate: Gate, title: str, failures: Dict[str, int]) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import queue
 import threading
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from .._clock import Timer
-
-if TYPE_CHECKING:
-    from .._signals import Signal
+from .._signals import Signal
 
 __all__ = ["ManualClock"]
 
@@ -68,19 +65,17 @@ class ManualClock:
             timer.run()
 
     def wait(self, signal: Signal, until: float) -> None:
-        """Wait for something in the signal, and take it, or until the clock has reached `until`.
+        """Wait until the signal is set, and take that back, or until the clock reaches `until`.
 
         Raises `AssertionError` when neither has happened after 30 seconds of real time.
         """
-        timer = None if until == math.inf else self.call_at(until, lambda: signal.put(None))
+        timer = None if until == math.inf else self.call_at(until, signal.set)
         try:
-            while signal.empty() and self.monotonic() < until:
+            while not signal.is_set() and self.monotonic() < until:
                 if self.on_wait is None or not self.on_wait():
                     break
-            if self.monotonic() < until:
-                signal.get(timeout=_LIMIT)
-        except queue.Empty:
-            raise AssertionError("nothing has ended the wait for the next result") from None
+            if self.monotonic() < until and not signal.wait(_LIMIT):
+                raise AssertionError("nothing has ended the wait for the next result")
         finally:
             if timer is not None:
                 timer.cancel()

@@ -85,7 +85,7 @@ BREAKAGES = [
     Breakage(
         1,
         "_futures.py",
-        "        for signal in self.signals:\n            signal.put(None)\n",
+        "        for signal in self.signals:\n            signal.set()\n",
         "",
         "who waits in `result` is not told of the end",
         ("test_who_waits_in_result_is_told",),

@@ -20,6 +20,7 @@ from cassconc import (
 )
 from cassconc.testing import DriverThread, Script, ScriptedRequest, ScriptedSession, echo
 from tests.immediate import ImmediateSession
+from tests.parts import needs
 from tests.stage import (
     CQL,
     Boom,
@@ -82,6 +83,7 @@ def test_what_is_in_flight_goes_on() -> None:
         assert boom(consumed(results)[1]) == 0
 
 
+@needs("streams")
 def test_a_failure_stops_what_waits_for_a_helper_thread_to_send_it() -> None:
     """Where sending may wait, helpers send; what has its turn and was not sent yet is not sent."""
     stuck, go_on = threading.Event(), threading.Event()

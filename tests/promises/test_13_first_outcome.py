@@ -327,7 +327,7 @@ def test_an_attempt_fails_and_is_answered_again_before_its_retry(second: Answer)
         second(stage.session.requests[0], 1)
         assert not future.done(), "the second answer to the attempt has ended the call"
         assert stage.executor.stats().waiting_for_retry == 1
-        stage.clock.advance(100)
+        stage.clock.advance(1)
         succeed(stage.session.wait_for(2)[1], 0)
         assert value(future.result(LIMIT)) == 0
 
@@ -339,7 +339,7 @@ def test_an_attempt_fails_twice_before_its_retry() -> None:
         for _ in range(2):
             stage.session.requests[0].fail(OperationTimedOut())
         assert not future.done(), "the second failure of the attempt has ended the call"
-        stage.clock.advance(100)
+        stage.clock.advance(1)
         stage.session.wait_for(2)
         assert stage.executor.stats().retried == 1
         succeed(stage.session.requests[1], 0)
@@ -400,7 +400,7 @@ def test_an_attempt_succeeds_and_fails_at_once() -> None:
         future = stage.executor.submit(idempotent("A"))
         succeed(request(), 0)
         if not future.done():  # the failure counts
-            stage.clock.advance(100)
+            stage.clock.advance(1)
             succeed(stage.session.wait_for(2)[1], 0)
         assert value(future.result(LIMIT)) == 0
         stats = stage.executor.stats()
