@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from cassconc import CassandraExecutor, _driver
-from tests.integration.helpers import USERS, connected, executing
+from tests.integration.helpers import USERS, VERSIONS, connected, executing
 from tests.protocol import ScriptedServer
 
 
-@pytest.fixture(params=[4, 5], ids=["v4", "v5"])
+@pytest.fixture(params=VERSIONS, ids="v{}".format)
 def version(request: pytest.FixtureRequest) -> int:
     """Each protocol version."""
     return cast(int, request.param)

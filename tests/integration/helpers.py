@@ -48,10 +48,15 @@ Connection: Any = DefaultConnection
 if REACTOR:
     Connection = getattr(import_module(REACTOR.rpartition(".")[0]), REACTOR.rpartition(".")[2])
 
+IS_ASYNCIO = REACTOR.endswith("AsyncioConnection")
+# With version 5 the driver (3.30.1) loses the connection where a read ends within the header of a
+# segment: `_process_segment_buffer` forgets these bytes. asyncio's reads end anywhere.
+VERSIONS = [4] if IS_ASYNCIO else [4, 5]
+
 
 def not_with_asyncio(reason: str) -> pytest.MarkDecorator:
     """Skip a test of what the driver's asyncio reactor cannot do."""
-    return pytest.mark.skipif(REACTOR.endswith("AsyncioConnection"), reason=reason)
+    return pytest.mark.skipif(IS_ASYNCIO, reason=reason)
 
 
 def profile_of(policy: Any = None, **options: Any) -> ExecutionProfile:
@@ -85,6 +90,8 @@ def connected(
     # the driver does not set it; a request that follows another unanswered one takes 40 ms without
     options.setdefault("sockopts", [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
     options.setdefault("connection_class", Connection)
+    if IS_ASYNCIO and 4 in server.protocol_versions:
+        options.setdefault("protocol_version", 4)
     keyspace = options.pop("keyspace", None)
     if legacy:
         options.setdefault("default_retry_policy", FallthroughRetryPolicy())

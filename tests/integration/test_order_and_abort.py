@@ -26,7 +26,7 @@ from cassconc import (
     execute_concurrent_with_args,
 )
 from cassconc.testing import ManualClock
-from tests.integration.helpers import LIMIT, SELECT, name_of, serving, user
+from tests.integration.helpers import LIMIT, SELECT, VERSIONS, name_of, serving, user
 from tests.parts import needs
 from tests.protocol import ScriptedServer, ServerRequest
 from tests.waits import eventually
@@ -54,7 +54,7 @@ class Wire:
             self.barrier()
 
 
-@pytest.fixture(scope="module", params=[4, 5], ids=["v4", "v5"])
+@pytest.fixture(scope="module", params=VERSIONS, ids="v{}".format)
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     """One for all examples."""
     with serving(request.param, on_request=lambda _: None) as (server, session):

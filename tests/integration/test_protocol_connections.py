@@ -22,6 +22,7 @@ from tests.integration.helpers import (
     connected,
     done,
     failure,
+    not_with_asyncio,
     serving,
 )
 from tests.protocol import Opcode, ScriptedCluster, ScriptedServer, ServerRequest, encode_frame
@@ -39,6 +40,7 @@ def test_connects(version: int) -> None:
         assert server.statistics().requests == 0
 
 
+@not_with_asyncio("its clients here always say so, see VERSIONS")
 def test_both_versions() -> None:
     """A server of both versions is used with v5, or with v4 where the client says so."""
     with ScriptedServer() as server:

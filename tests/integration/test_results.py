@@ -28,6 +28,7 @@ from tests.integration.helpers import (
     INSERT,
     LIMIT,
     SELECT,
+    VERSIONS,
     connected,
     done,
     executing,
@@ -247,7 +248,7 @@ def started(session: Any, case: Case) -> tuple[Any, tuple[Any, ...]]:
     return statement, case.parameters
 
 
-@pytest.fixture(scope="module", params=[4, 5], ids=["v4", "v5"])
+@pytest.fixture(scope="module", params=VERSIONS, ids="v{}".format)
 def shared(request: pytest.FixtureRequest) -> Iterator[tuple[ScriptedServer, Any]]:
     """A server and a session for all tests whose requests are all answered."""
     with ScriptedServer(protocol_versions=[request.param], types=TYPES) as server:

@@ -28,7 +28,6 @@ from tests.integration.helpers import (
     failure_of,
     in_flight,
     name_of,
-    not_with_asyncio,
     profile_of,
     user,
 )
@@ -171,7 +170,6 @@ def test_what_an_answer_admits_waits_for_a_stream(streams: int) -> None:
         assert [future.result(LIMIT).one().id for future in futures] == list(range(30))
 
 
-@not_with_asyncio("it misreads a burst of a thousand answers: CRC mismatch")
 def test_streams_that_others_use_up() -> None:
     """Nor is the loop blocked when somebody else has taken all streams since the last look."""
     streams = 1100
