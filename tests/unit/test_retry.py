@@ -1026,8 +1026,10 @@ class HastyClock(ManualClock):
         return timer
 
     def _move(self) -> None:
-        while self._asked.wait(LIMIT) and not self._ended:
+        while self._asked.wait(LIMIT):
             self._asked.clear()
+            if self._ended:  # after the clearing: it is said before it is asked
+                return
             self.advance(20.0)
 
     def __enter__(self) -> HastyClock:
