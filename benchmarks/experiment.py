@@ -24,7 +24,7 @@ class Settings:
     rounds: int = _setting(7, 3, "rounds that count, after a discarded one")
     statements: int = _setting(20_000, 2000, "statements of a competitor in a round")
     concurrency: int = _setting(100, 100, "how many of them may be in flight")
-    sweep_rounds: int = _setting(3, 2, "rounds of a sweep that count")
+    sweep_rounds: int = _setting(7, 2, "rounds of a sweep that count")
     sweep_statements: int = _setting(20_000, 2000, "statements of a point of a sweep in a round")
     list_length: int = _setting(200_000, 10_000, "results in the list whose memory is measured")
     long_input: int = _setting(1_000_000, 20_000, "length of the long input of a map")

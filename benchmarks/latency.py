@@ -18,6 +18,7 @@ from benchmarks.experiment import Context, Result, progress
 from benchmarks.rounds import Spread, orders, ratios
 
 OURS, DRIVER, POOL = "cassconc submit", "session.execute", "ThreadPoolExecutor submit"
+UNLIMITED = "session.execute without a time limit"
 PERCENTILES = [50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9]
 
 Call = Callable[[Sequence[Any]], object]
@@ -42,13 +43,14 @@ def _timed(call: Call, requests: int) -> list[float]:
 def _latency(context: Context, server: Server, prefix: str) -> Result:
     settings, session = context.settings, context.session(server)
     statement = session.prepare(INSERT)
-    rounds: dict[str, list[list[float]]] = {OURS: [], DRIVER: [], POOL: []}
     with cassconc.CassandraExecutor(session, 1) as executor, ThreadPoolExecutor(1) as pool:
         calls: dict[str, Call] = {
             OURS: lambda given: executor.submit(statement, *given).result(),
             DRIVER: lambda given: session.execute(statement, given),
+            UNLIMITED: lambda given: session.execute(statement, given, timeout=None),
             POOL: lambda given: pool.submit(session.execute, statement, given).result(),
         }
+        rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
         plan = list(enumerate(orders(list(calls), settings.rounds + 1)))
         for number, order in progress(plan, "latency"):
             for name in order:
@@ -60,7 +62,11 @@ def _latency(context: Context, server: Server, prefix: str) -> Result:
         of_rounds = {
             name: [percentile(each, percent) for each in taken] for name, taken in rounds.items()
         }
-        measures[f"{prefix}/{key}"] = Spread.of(ratios(of_rounds[OURS], of_rounds[DRIVER])).asdict()
+        ours = of_rounds[OURS]
+        measures[f"{prefix}/{key}"] = Spread.of(ratios(ours, of_rounds[DRIVER])).asdict()
+        measures[f"{prefix}/{key}, no time limit"] = Spread.of(
+            ratios(ours, of_rounds[UNLIMITED])
+        ).asdict()
     microseconds = {
         name: {
             str(percent): percentile([each for one in taken for each in one], percent)

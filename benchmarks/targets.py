@@ -119,15 +119,16 @@ TARGETS = [
         }.items()
     ),
     *(
+        # Not on the stub server: there a tenth hangs on when the driver's loop is woken, which the
+        # timer of a request does by chance. What is measured there is among the slower ways.
         _most(
-            f"{prefix}latency/{key}",
-            f"submit to answer, one at a time, {server}, {key}",
+            f"node-latency/{key}",
+            f"submit to answer, one at a time, real node, {key}",
             "session.execute",
             "x",
             1.1,
             1,
         )
-        for prefix, server in (("", "stub server"), ("node-", "real node"))
         for key in ("median", "p99")
     ),
     Target("fairness", "the slowest of 10 maps on one executor", "the fastest", "x", 0.8, 0.95),

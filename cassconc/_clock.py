@@ -54,6 +54,9 @@ class Clock(Protocol):
         `until` may be infinite.
         """
 
+    def pause(self, seconds: float) -> None:
+        """Let other threads run for so long. A clock that stands still returns at once."""
+
 
 class SystemClock:
     """The time of this machine, `time.monotonic`.
@@ -63,6 +66,7 @@ class SystemClock:
     """
 
     monotonic = staticmethod(time.monotonic)
+    pause = staticmethod(time.sleep)
 
     def __init__(self) -> None:
         self._changed = Signal()

@@ -61,10 +61,12 @@ class Gate(Lines):
                 if len(self._in_flight) <= self.concurrency:
                     return True
                 self._take_back(call)  # a signal handler has submitted another one just now
-                self._waiting.append(call)
-            else:
-                self._waiting.append(call)
+            self._waiting.append(call)
         return False
+
+    def has_waiting(self, count: int) -> bool:
+        """Return whether at least so many calls wait for their turn. It needs no lock."""
+        return len(self._waiting) >= count
 
     def claim(self, call: CallFuture) -> bool:
         """Return whether the caller is to send this call: for each attempt one is."""

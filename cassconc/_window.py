@@ -36,7 +36,7 @@ class Window:
         return_exceptions: bool,
         max_errors: Union[int, float, None] = None,
     ) -> None:
-        self._gate = gate
+        self.gate = gate
         self.return_exceptions = return_exceptions or max_errors is not None
         self.max_errors = max_errors
         # The call that the consumer waits for, or True for any, and what it waits at.
@@ -88,7 +88,7 @@ class Window:
     def note_error(self, error: BaseException) -> None:
         """Note a failure: of a call, or of the map itself, such as one of its input."""
         kind = type(error).__name__
-        with self._gate.lock:
+        with self.gate.lock:
             self._failures[kind] = self._failures.get(kind, 0) + 1
 
     def ended_elsewhere(self, call: Any) -> None:
@@ -98,7 +98,7 @@ class Window:
         """
         exception = None if call.cancelled() else call.exception()
         if self.max_errors is not None:
-            with self._gate.lock:
+            with self.gate.lock:
                 self.settled(call, exception)
         elif exception is not None:
             self.note_error(exception)
@@ -117,13 +117,13 @@ class Window:
     def looked_at(self, error: BaseException) -> None:
         """Note that a failure has reached the caller."""
         kind = type(error).__name__
-        with self._gate.lock:
+        with self.gate.lock:
             if kind in self._failures:
                 self._failures[kind] -= 1
 
     def all_looked_at(self) -> None:
         """Note that all failures so far have reached the caller."""
-        with self._gate.lock:
+        with self.gate.lock:
             self._failures.clear()
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def may_block(session: Any) -> bool:
     if not private.streams:
         return True
     try:
-        for pool in tuple(session._pools.values()):
+        for pool in session._pools.values():
             # all. _pools is {host: pool}; without it, driver threads never send
             for connection in pool.get_connections():
                 if (
@@ -83,6 +83,6 @@ def may_block(session: Any) -> bool:
                     or connection.is_defunct
                 ):
                     return True
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, RuntimeError):  # the last: a host has come or gone just now
         return True
     return False

@@ -64,6 +64,9 @@ class ManualClock:
                 self._now = max(self._now, when)
             timer.run()
 
+    def pause(self, seconds: float) -> None:
+        """Return at once: nothing depends on it."""
+
     def wait(self, signal: Signal, until: float) -> None:
         """Wait until the signal is set, and take that back, or until the clock reaches `until`.
 

@@ -466,8 +466,8 @@ BREAKAGES = [
     Breakage(
         14,
         "_gate.py",
-        "            else:\n                self._waiting.append(call)\n",
-        "            else:\n                self._waiting.appendleft(call)\n",
+        "            self._waiting.append(call)\n        return False\n",
+        "            self._waiting.appendleft(call)\n        return False\n",
         "who comes last is served first",
         ("test_calls_are_sent_in_the_order_in_which_they_came",),
     ),
@@ -507,7 +507,7 @@ BREAKAGES = [
         16,
         "_window.py",
         "            self.note_error(exception)\n        self.ended",
-        "            with self._gate.lock:\n"
+        "            with self.gate.lock:\n"
         "                self.settled(call, exception)\n        self.ended",
         "a `map` of callables takes no more input after a failure",
         ("test_a_map_of_callables_is_that_of_the_standard",),
@@ -716,6 +716,22 @@ BREAKAGES = [
         "        self._clock.call_at(call.deadline, functools.partial(self._look, end))\n",
         "each request makes an appointment with the clock",
         ("test_one_appointment_for_all",),
+    ),
+    Breakage(
+        23,
+        "_consumer.py",
+        "self._clock.pause(_PAUSE)",
+        "pass",
+        "the consumer is woken for each burst of answers, however much waits",
+        ("test_a_burst_of_answers_wakes_the_consumer_once",),
+    ),
+    Breakage(
+        23,
+        "_consumer.py",
+        "if self._window.gate.has_waiting(_STRETCH):",
+        "if True:",
+        "the consumer pauses although the driver waits for it",
+        ("test_no_pause_while_few_wait",),
     ),
     Breakage(
         23,

@@ -7,6 +7,7 @@ and importing starts nothing.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from cassconc import (
     execute_concurrent_async,
     execute_concurrent_with_args,
 )
-from cassconc.testing import ManualClock, ScriptedSession
+from cassconc.testing import ManualClock, ScriptedSession, echo
 from tests.driver import DriverRequest, DriverSession, prepare
 from tests.parts import needs
 from tests.waits import LIMIT
@@ -86,6 +87,56 @@ def test_one_appointment_for_all(session: ScriptedSession) -> None:
     for _ in range(MANY):
         executor.submit("SELECT 1")
     assert clock.calls <= 2
+
+
+# Thread switches
+
+
+class PausedClock(ManualClock):
+    """Counts how often a consumer waits for an answer, and pauses, in which all are answered.
+
+    A wait ends with one answer, as if it were the first of a burst.
+    """
+
+    def __init__(self, session: ScriptedSession) -> None:
+        super().__init__(self._answer_one)
+        self.session = session
+        self.waits = self.pauses = 0
+
+    def _answer_one(self) -> bool:
+        self.waits += 1
+        echo(self.session.pending[0])
+        return True
+
+    def pause(self, seconds: float) -> None:
+        self.pauses += 1
+        for request in tuple(self.session.pending):
+            echo(request)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_burst_of_answers_wakes_the_consumer_once(
+    session: ScriptedSession, ordered: bool
+) -> None:
+    """While enough calls wait for their turn, a consumer that had to wait lets more come."""
+    clock = PausedClock(session)
+    executor = CassandraExecutor(session, 10, clock=clock)
+    results = executor.map("SELECT %s", range(120), ordered=ordered)
+    assert len(list(itertools.islice(results, 44))) == 44
+    # of each burst, one answer ends the wait, and ten come in the pause
+    assert (clock.waits, clock.pauses) == (4, 4)
+    assert len(list(results)) == 120 - 44
+
+
+@pytest.mark.parametrize("buffersize", [1, 10, 55])
+def test_no_pause_while_few_wait(session: ScriptedSession, buffersize: int) -> None:
+    """A result is handed out at once where the consumer may be what the driver waits for."""
+    clock = PausedClock(session)
+    executor = CassandraExecutor(session, 10, clock=clock)
+    results = executor.map("SELECT %s", range(60), buffersize=buffersize)
+    assert len(list(results)) == 60
+    assert clock.waits == 60
+    assert clock.pauses == 0
 
 
 # Garbage
