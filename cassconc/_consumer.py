@@ -42,9 +42,10 @@ _A_WHILE = 0.005  # seconds that a result which is there may wait for more input
 # Calls that are taken at a stretch. Fewer cost more thread switches; more are so many new objects
 # that the garbage collector looks at them, though none of them is garbage.
 _STRETCH = 50
-# How long a consumer that had to wait lets more results come, while the calls that wait for their
-# turn keep the driver busy. Answers come in bursts, and it would be woken for the first of each,
-# and have the driver's thread stop: at a concurrency of 10 that is an eighth of the CPU.
+# How long a consumer that had to wait lets more results come. Answers come in bursts, and it would
+# be woken for the first of each, and have the driver's thread stop: at a concurrency of 10 that is
+# an eighth of the CPU. Not where its map has few calls, or few wait for their turn: nothing may
+# have to wait for it.
 _PAUSE = 0.001  # seconds
 
 
@@ -155,7 +156,7 @@ class Consumer:
             if self._is_ready():
                 return True
             self._wait(self._awaited(), self._is_ready)
-            if self._window.gate.has_waiting(_STRETCH):
+            if len(self._calls) >= _STRETCH and self._window.gate.has_waiting(_STRETCH):
                 self._clock.pause(_PAUSE)
 
     def _is_over_budget(self) -> bool:

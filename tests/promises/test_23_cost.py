@@ -139,6 +139,18 @@ def test_no_pause_while_few_wait(session: ScriptedSession, buffersize: int) -> N
     assert clock.pauses == 0
 
 
+def test_no_pause_of_a_map_with_few_calls_of_its_own(session: ScriptedSession) -> None:
+    """However much of other maps waits: this one goes on as its consumer does."""
+    clock = PausedClock(session)
+    executor = CassandraExecutor(session, 10, clock=clock)
+    few = executor.map("SELECT %s", range(5), buffersize=2)
+    many = executor.map("SELECT %s", range(200))
+    next(few)
+    assert (clock.waits, clock.pauses) == (1, 0)
+    assert len(list(few)) == 4
+    assert len(list(many)) == 200
+
+
 # Garbage
 
 
