@@ -27,6 +27,35 @@ class Boom(Exception):
     """A failure that a test scripts."""
 
 
+class CallbackWatch:
+    """Sees to which requests of a session callbacks were added: none is answered before, outside.
+
+    Attributes:
+        responses: Those of these requests, in the order in which the callbacks were added.
+    """
+
+    def __init__(self, session: ScriptedSession) -> None:
+        self._added = threading.Condition()
+        self.responses: List[ScriptedResponse] = []  # guarded by _added
+        session.add_request_init_listener(self._see)
+
+    def _see(self, response: ScriptedResponse) -> None:
+        add_callbacks = response.add_callbacks
+
+        def add(*args: Any, **kwargs: Any) -> None:
+            add_callbacks(*args, **kwargs)
+            with self._added:
+                self.responses.append(response)
+                self._added.notify_all()
+
+        response.add_callbacks = add  # type: ignore[method-assign]
+
+    def wait_until(self, holds: Callable[[], bool]) -> bool:
+        """Ask at each that is added; returns whether it holds in the end."""
+        with self._added:
+            return self._added.wait_for(holds, LIMIT)
+
+
 class Stage:
     """An executor on a scripted session and a manual clock. Made by `staged`."""
 
@@ -34,9 +63,7 @@ class Stage:
         self.session = ScriptedSession(request_timeout=request_timeout)
         self.clock = ManualClock()
         self.concurrency = concurrency
-        self._listening = threading.Condition()
-        self._listened_to = 0  # requests whose callbacks were added; guarded by _listening
-        self.session.add_request_init_listener(self._see_callbacks)
+        self._callbacks = CallbackWatch(self.session)
         self.executor = CassandraExecutor(self.session, concurrency, clock=self.clock, **options)
 
     @property
@@ -48,36 +75,23 @@ class Stage:
         """Return the last request whose first parameter is `value`."""
         return [each for each in self.session.requests if value_of(each) == value][-1]
 
-    def _see_callbacks(self, response: ScriptedResponse) -> None:
-        add_callbacks = response.add_callbacks
-
-        def add(*args: Any, **kwargs: Any) -> None:
-            add_callbacks(*args, **kwargs)
-            with self._listening:
-                self._listened_to += 1
-                self._listening.notify_all()
-
-        response.add_callbacks = add  # type: ignore[method-assign]
-
     def settle(self, count: int) -> None:
         """Wait until `count` requests were sent, and their callbacks added.
 
         A helper thread sends what is admitted when a call times out or is tried again.
         """
-        with self._listening:
-            listened = self._listening.wait_for(lambda: self._listened_to >= count, LIMIT)
-        assert listened, f"{len(self.session.requests)} requests were sent, not {count}"
+        settled = self._callbacks.wait_until(lambda: len(self._callbacks.responses) >= count)
+        assert settled, f"{len(self.session.requests)} requests were sent, not {count}"
 
     def settle_in_flight(self) -> None:
         """Wait until each call in flight has its request; for tests where it has one at a time."""
 
         def settled() -> bool:
             in_flight = self.executor.stats().in_flight
-            everything = self._listened_to == len(self.session.requests)
+            everything = len(self._callbacks.responses) == len(self.session.requests)
             return everything and len(self.session.pending) == in_flight
 
-        with self._listening:
-            assert self._listening.wait_for(settled, LIMIT), "a call in flight is not sent"
+        assert self._callbacks.wait_until(settled), "a call in flight is not sent"
 
     def answer(self, *values: object) -> None:
         """Answer the requests with these first parameters, each with a row of its parameters."""

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from cassconc import CassandraExecutor, Retry, RetryEvent
 from cassconc.testing import ManualClock, ScriptedRequest, ScriptedSession
 from tests.driver import DriverSession, prepare
+from tests.stage import CallbackWatch
 from tests.waits import LIMIT, Background, outcome
 
 INSERT = SimpleStatement("INSERT %s", is_idempotent=True)
@@ -70,10 +71,18 @@ class Setting:
         **arguments: Any,
     ) -> None:
         self.session = session or ScriptedSession()
+        self._callbacks = CallbackWatch(self.session)
         self.clock = ManualClock()
         self.events: queue.Queue[RetryEvent] = queue.Queue()
         retry = retry or Retry(**{"delay": 1.0, "on_retry": self.events.put, **arguments})
         self.executor = CassandraExecutor(self.session, concurrency, clock=self.clock, retry=retry)
+
+    def sent(self, count: int) -> List[ScriptedRequest]:
+        """Wait until `count` requests were sent and the last one can be answered; see `sent`."""
+        requests = sent(self.session, count)
+        last = requests[-1].response
+        assert self._callbacks.wait_until(lambda: last in self._callbacks.responses)
+        return requests
 
     def fail(self, error: Optional[Exception] = None) -> None:
         """Fail what was sent last."""
@@ -84,7 +93,7 @@ class Setting:
         count = len(self.session.requests)
         self.fail(error)
         self.clock.advance(2.0**count)
-        return sent(self.session, count + 1)[-1]
+        return self.sent(count + 1)[-1]
 
 
 # What is tried again
@@ -233,7 +242,7 @@ def test_a_retry_is_sent_when_its_wait_is_over() -> None:
     setting.clock.advance(delay * 0.999)
     assert setting.executor.stats().waiting_for_retry == 1
     setting.clock.advance(delay * 0.002)
-    sent(setting.session, 2)
+    setting.sent(2)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
@@ -292,7 +301,7 @@ def test_what_a_call_keeps_grows_evenly_with_its_attempts() -> None:
     for count in range(1, 50):
         setting.fail(overloaded())
         setting.clock.advance(1.0)
-        sent(setting.session, count + 1)
+        setting.sent(count + 1)
     setting.fail(Unavailable("few"))
     last = future.exception(0)
     assert last is not None
@@ -340,7 +349,7 @@ def test_the_total_time_is_limited() -> None:
         setting.fail()
         setting.clock.advance(1.0)
         if not future.done():
-            sent(setting.session, count + 1)
+            setting.sent(count + 1)
     assert last <= 30.0
     assert len(setting.session.requests) > 20
 
@@ -363,7 +372,7 @@ def test_a_call_that_timed_out_is_tried_again() -> None:
     future = setting.executor.submit(SELECT, 1)
     setting.clock.advance(10.0)
     setting.clock.advance(1.0)
-    first, second = sent(setting.session, 2)
+    first, second = setting.sent(2)
     setting.clock.advance(8.0)
     first.succeed([("late",)], ["a"])
     assert not future.done()
@@ -385,7 +394,7 @@ def test_a_second_outcome_of_an_attempt_changes_nothing(second: str) -> None:
     assert not future.done()
     assert setting.executor.stats().waiting_for_retry == 1
     setting.clock.advance(1.0)
-    sent(setting.session, 2)[1].succeed([("retry",)], ["a"])
+    setting.sent(2)[1].succeed([("retry",)], ["a"])
     assert future.result(LIMIT).one() == ("retry",)
     assert setting.events.qsize() == 1
 
@@ -403,7 +412,7 @@ def test_a_time_out_while_the_driver_is_still_sending() -> None:
     future = setting.executor.submit(SELECT, 1)
     assert setting.executor.stats().waiting_for_retry + setting.executor.stats().in_flight == 1
     setting.clock.advance(1.0)  # 4. the retry is due
-    sent(setting.session, 2)[1].succeed([("retry",)], ["a"])
+    setting.sent(2)[1].succeed([("retry",)], ["a"])
     assert future.result(LIMIT).one() == ("retry",)
     assert setting.executor.stats().in_flight == 0
 
@@ -425,7 +434,7 @@ def test_an_answer_to_what_timed_out_while_it_was_sent(ending: str) -> None:
     stats = setting.executor.stats()
     assert (stats.waiting_for_retry, stats.succeeded, stats.failed) == (1, 0, {})
     setting.clock.advance(1.0)
-    sent(setting.session, 2)[1].succeed([("retry",)], ["a"])
+    setting.sent(2)[1].succeed([("retry",)], ["a"])
     assert future.result(LIMIT).one() == ("retry",)
 
 
@@ -448,7 +457,7 @@ def test_a_retry_while_the_first_attempt_blocks() -> None:
     setting.clock.advance(10.0)  # the first attempt times out
     setting.clock.advance(1.0)  # and is tried again
     try:
-        sent(setting.session, 2)[1].succeed([("retry",)], ["a"])
+        setting.sent(2)[1].succeed([("retry",)], ["a"])
     finally:
         goes_on.set()
     future = submitting.result()
@@ -681,7 +690,7 @@ def test_what_was_never_made_has_no_timestamp_to_keep() -> None:
     setting = Setting(session=Refusing())
     future = setting.executor.submit(INSERT, 1)
     setting.clock.advance(1.0)
-    sent(setting.session, 1)
+    setting.sent(1)
     setting.fail_and_wait().succeed()
     assert future.result(LIMIT).all() == []
     assert {request.timestamp for request in setting.session.requests} == {1}
@@ -700,7 +709,7 @@ def test_waiting_takes_no_place() -> None:
     setting.session.requests[1].succeed()
     assert second.done()
     setting.clock.advance(1.0)
-    sent(setting.session, 3)[2].succeed()
+    setting.sent(3)[2].succeed()
     assert first.result(LIMIT).all() == []
     assert setting.session.most_pending == 1
 
@@ -726,7 +735,7 @@ def test_a_retry_comes_before_what_waits() -> None:
     setting.clock.advance(1.0)
     assert setting.executor.stats().waiting_for_retry == 0
     setting.session.requests[1].succeed()
-    assert [request.parameters for request in sent(setting.session, 3)] == [(0,), (1,), (0,)]
+    assert [request.parameters for request in setting.sent(3)] == [(0,), (1,), (0,)]
 
 
 def test_retries_are_first_come_first_served() -> None:
@@ -740,7 +749,7 @@ def test_retries_are_first_come_first_served() -> None:
     setting.clock.advance(1.0)
     for request in setting.session.pending:
         request.succeed()
-    retried = [request.parameters for request in sent(setting.session, 9)[6:]]
+    retried = [request.parameters for request in setting.sent(9)[6:]]
     assert retried == [(0,), (1,), (2,)]
 
 
@@ -754,7 +763,7 @@ def test_waiting_can_not_be_cancelled() -> None:
     assert not future.done()
     setting.clock.advance(1.0)
     assert not future.cancel()
-    sent(setting.session, 2)[1].succeed()
+    setting.sent(2)[1].succeed()
     assert future.result(LIMIT).all() == []
 
 
@@ -769,7 +778,7 @@ def test_results_are_in_order() -> None:
         request.succeed([request.parameters], ["n"])
     setting.session.requests[0].fail(overloaded())
     setting.clock.advance(1.0)
-    retry = sent(setting.session, 4)[3]
+    retry = setting.sent(4)[3]
     retry.succeed([retry.parameters], ["n"])
     assert [rows.one().n for rows in results] == [0, 1, 2]
 
@@ -800,7 +809,7 @@ def test_an_abort_lets_what_comes_earlier_go_on() -> None:
     setting.session.requests[2].succeed()
     assert setting.executor.stats().waiting_for_retry == 1
     setting.clock.advance(1.0)
-    sent(setting.session, 4)[3].succeed([("retry",)], ["a"])
+    setting.sent(4)[3].succeed([("retry",)], ["a"])
     assert next(results).one() == ("retry",)
     with pytest.raises(InvalidRequest):
         next(results)
@@ -816,7 +825,7 @@ def test_a_failure_after_an_abort_is_not_tried_again() -> None:
     stats = setting.executor.stats()
     assert (stats.waiting_for_retry, sum(stats.failed.values())) == (1, 2)
     setting.clock.advance(1.0)
-    sent(setting.session, 4)[3].succeed()
+    setting.sent(4)[3].succeed()
     next(results)
     with pytest.raises(InvalidRequest):
         next(results)
@@ -892,7 +901,7 @@ def test_shutdown_waits_for_retries() -> None:
 
     closing = Background(close)
     setting.clock.advance(1.0)
-    retry = sent(setting.session, 2)[1]
+    retry = setting.sent(2)[1]
     order.append("answered")
     retry.succeed()
     closing.result()
@@ -959,7 +968,7 @@ def test_a_retry_that_succeeds_gives_its_part_of_the_budget_back() -> None:
         future = setting.executor.submit(SELECT, n)
         setting.fail()
         setting.clock.advance(0.0)
-        sent(setting.session, 2 * n + 2)[-1].succeed()
+        setting.sent(2 * n + 2)[-1].succeed()
         assert future.result(LIMIT).all() == []
     assert setting.clock.monotonic() == 0.0
 
@@ -972,14 +981,14 @@ def test_successes_give_the_budget_back() -> None:
     for request in setting.session.pending:
         request.fail(overloaded())
     setting.clock.advance(0.0)
-    sent(setting.session, 3)  # one of them was sent, the budget is used up
+    setting.sent(3)  # one of them was sent, the budget is used up
     setting.session.respond = lambda request: request.succeed()
     for n in range(5):
         setting.executor.submit(SELECT, 10 + n)
     setting.executor.submit(INSERT, 1)
     before = len(setting.session.requests)
     setting.clock.advance(0.1)
-    assert len(sent(setting.session, before + 1)) == before + 1
+    assert len(setting.sent(before + 1)) == before + 1
 
 
 def test_the_budget_is_shared_by_the_views_of_one_retry() -> None:
